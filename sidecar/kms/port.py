@@ -1,0 +1,52 @@
+"""The port to a KMS: wrap and unwrap data keys, nothing else.
+
+A provider is any package with an entry point in the group ``sidekey.kms`` whose name is the ``plugin`` name of the
+configuration and whose object is a ``KmsFactory``.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Kms(Protocol):
+    """Wraps data keys under one wrapping key.
+
+    Every method raises only ``KmsDeniedError``, ``KmsDisabledError``, ``KmsThrottledError``, ``KmsUnavailableError`` or
+    ``CorruptKeyError`` (unwrap: the wrapped key is damaged, or was wrapped under other terms), within its own bounded
+    time, and never with a vendor's text in the message.
+    """
+
+    @property
+    def name(self) -> str:
+        """The provider's plugin name, for example ``awsKms``; ``local`` for the local wrapping key."""
+        ...
+
+    @property
+    def kek_id(self) -> str:
+        """Which wrapping key wraps now; stored beside every data key, never secret."""
+        ...
+
+    async def open(self) -> None:
+        """Make what lasts for the life of the process (a client, a key file). Called once, before any other method."""
+        ...
+
+    async def wrap(self, data_key: bytes | bytearray, encryption_context: Mapping[str, str]) -> bytes:
+        """Wrap a data key of 32 bytes, bound to ``encryption_context``."""
+        ...
+
+    async def unwrap(self, wrapped_key: bytes, encryption_context: Mapping[str, str]) -> bytearray:
+        """Unwrap a data key; the caller overwrites the result after use."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections; called once, last."""
+        ...
+
+
+class KmsFactory(Protocol):
+    """Makes a provider from its block under ``plugins`` in the configuration (as parsed, ``plugin`` included).
+
+    Raises ``ValueError`` with a text that names the offending key and what would be right; it opens nothing yet.
+    """
+
+    def __call__(self, settings: Mapping[str, Any]) -> Kms: ...
