@@ -40,7 +40,11 @@ class DataKeyRecord:
 
 
 class Keystore(Protocol):
-    """Every method raises only ``KeystoreUnavailableError`` (and ``open`` also ``StartupError``), in bounded time."""
+    """Every method raises only ``KeystoreUnavailableError`` (and ``open`` also ``StartupError``), in bounded time.
+
+    What reads rows raises ``CorruptKeyError`` where one does not parse. What only a defect can pass in (a record that
+    no keystore could read back, a negative count, an empty page) raises ``ValueError``.
+    """
 
     async def open(self) -> None:
         """Connect, and create or check the schema.

@@ -5,7 +5,9 @@ configuration and whose object is a ``KmsFactory``.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+DATA_KEY_BYTES: Final = 32
 
 
 class Kms(Protocol):
@@ -23,11 +25,14 @@ class Kms(Protocol):
 
     @property
     def kek_id(self) -> str:
-        """Which wrapping key wraps now; stored beside every data key, never secret."""
+        """Which wrapping key wraps now; stored beside every data key, never secret. Read it after a wrap."""
         ...
 
     async def open(self) -> None:
-        """Make what lasts for the life of the process (a client, a key file). Called once, before any other method."""
+        """Make what lasts for the life of the process (a client, a key file). Called once, before any other method.
+
+        Raises ``StartupError`` where that cannot be done as configured.
+        """
         ...
 
     async def wrap(self, data_key: bytes | bytearray, encryption_context: Mapping[str, str]) -> bytes:

@@ -1,0 +1,111 @@
+"""SQLite as the database of a keystore: its file, its pragmas and its transactions. Holds no query."""
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from sidecar.errors import KeystoreUnavailableError, StartupError
+
+_BUSY_SECONDS: Final = 3.0
+_POOL: Final = 3
+_CLOBBERED: Final = frozenset({"SQLITE_NOTADB", "SQLITE_CORRUPT"})
+_BUSY: Final = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED"})
+
+
+class Sqlite:
+    """A keystore's database in one file, safe against a second process and against a kill at any moment."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def prepare(self) -> None:
+        """Make the file where there is none (mode 0600) and set what lasts in it; blocking, up to 3 seconds.
+
+        Raises ``StartupError`` where the path cannot be used, ``KeystoreUnavailableError`` where it is locked.
+        """
+        try:
+            self._make_file()
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else "input/output error"
+            raise StartupError(f"the keystore {self._path} cannot be read and written: {reason}") from None
+        try:
+            self._make_wal()
+        except sqlite3.Error as error:
+            raise self._sorted(error) from None
+
+    def engine(self) -> AsyncEngine:
+        """A new engine; the caller disposes of it."""
+        engine = create_async_engine(
+            URL.create("sqlite+aiosqlite", database=str(self._path)),
+            poolclass=AsyncAdaptedQueuePool,
+            pool_size=_POOL,
+            max_overflow=0,
+            pool_timeout=_BUSY_SECONDS,
+            hide_parameters=True,
+            # No implicit transactions by the driver: ``_begin`` alone begins them, so that DDL is in them too.
+            connect_args={"isolation_level": None, "timeout": _BUSY_SECONDS},
+        )
+        event.listen(engine.sync_engine, "connect", _on_connect)
+        event.listen(engine.sync_engine, "begin", _begin)
+        return engine
+
+    def _make_file(self) -> None:
+        # SQLite gives the files beside it (-wal, -shm) the mode of this one, and syncs the directory with the first
+        # commit to the -wal file, so the name needs no sync of its own here.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        os.close(os.open(self._path, flags, 0o600))
+
+    def _make_wal(self) -> None:
+        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            _switch_to_wal(connection)
+            # Proves that the database, its directory and the files beside it can be written.
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        finally:
+            connection.close()
+
+    def _sorted(self, error: sqlite3.Error) -> StartupError | KeystoreUnavailableError:
+        # Extended codes (SQLITE_READONLY_DIRECTORY, …) begin with the name of the code that they refine.
+        name = "_".join(str(getattr(error, "sqlite_errorname", "")).split("_")[:2])
+        if name in _CLOBBERED:
+            return StartupError(f"{self._path} is not a keystore database, or is damaged; restore it from a backup")
+        if name in _BUSY:
+            return KeystoreUnavailableError(f"the keystore {self._path} is locked by another process")
+        return StartupError(f"the keystore {self._path} and its directory cannot be read and written")
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL, which lasts in the file. SQLite does not wait for a lock here, so this does."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname not in _BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+            continue
+        if mode != "wal":
+            raise sqlite3.OperationalError("no WAL on this filesystem")
+        return
+
+
+def _on_connect(connection: Any, _record: Any) -> None:
+    cursor = connection.cursor()
+    # FULL: a commit is on the disk when it returns, which is what makes an acknowledged data key survive a power cut.
+    cursor.execute("PRAGMA synchronous=FULL")
+    # A schema that somebody else wrote into the file must not run functions of its choice.
+    cursor.execute("PRAGMA trusted_schema=OFF")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # Writers take the lock at once: one that began as a reader would fail, instead of wait, when it comes to write.
+    write = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
