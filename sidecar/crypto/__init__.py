@@ -1,1 +1,4 @@
-"""The cryptographic core: pure and synchronous. No asyncio, no files, no logging, no clock; randomness is an argument."""
+"""The cryptographic core: pure and synchronous. No asyncio, no files, no logging, no clock.
+
+Randomness comes in as an argument.
+"""

@@ -1,11 +1,13 @@
 """AES blocks by the column: how rows become block planes and come back. Owns all strided views; knows no cipher.
 
-A *plane* is an array of ``g`` AES blocks (dtype ``BLOCK``, 16 opaque bytes), one a row; ``k`` planes hold ``g`` rows of up
-to ``16 * k`` bytes, zero-padded. Plane-major order makes every step of CMAC and CTR one contiguous pass over all rows.
+A *plane* is an array of ``g`` AES blocks (dtype ``BLOCK``, 16 opaque bytes), one a row; ``k`` planes hold ``g`` rows
+of up to ``16 * k`` bytes, zero-padded. Plane-major order makes every step of CMAC and CTR one contiguous pass over all
+rows.
 
-numpy moves a run of bytes with one ``memcpy`` a row when the run is an item of a void dtype, whatever its address; byte-wise
-fancy indexing costs 20 times as much. Every view here is made by ``numpy.ndarray(buffer=...)``, which checks that it lies
-inside its buffer, and indexed by fancy indexing, which checks every index: a wrong length is an exception, never a stray read.
+numpy moves a run of bytes with one ``memcpy`` a row when the run is an item of a void dtype, whatever its address;
+byte-wise fancy indexing costs 20 times as much. Every view here is made by ``numpy.ndarray(buffer=...)``, which checks
+that it lies inside its buffer, and is indexed by fancy indexing, which checks every index: a wrong length is an
+exception, never a stray read.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
-"""AES-SIV (RFC 5297) over planes of blocks: S2V and CTR for many values at once. Owns the mode; knows no rows or columns.
+"""AES-SIV (RFC 5297) over planes of blocks: S2V and CTR for many values at once. Owns the mode, knows no rows.
 
-Every step of CMAC (NIST SP 800-38B) and of CTR is one ECB pass of OpenSSL's AES over the blocks of all values; the rest is
-XOR. That this equals OpenSSL's AES-SIV is proved by the start-up self-test and by differential tests.
+Every step of CMAC (NIST SP 800-38B) and of CTR is one ECB pass of OpenSSL's AES over the blocks of all values; the rest
+is XOR. That this equals OpenSSL's AES-SIV is proved by the start-up self-test and by differential tests.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 from cryptography.hazmat.primitives.cmac import CMAC
 
-from sidecar.crypto.blocks import BLOCK, BLOCK_BYTES, Bytes, Index, Planes, empty_planes, items, windows, words
+from sidecar.crypto.blocks import BLOCK, BLOCK_BYTES, Index, Planes, empty_planes, items, windows, words
 
 _MASK64 = (1 << 64) - 1
 _POLYNOMIAL = 0x87  # x^128 + x^7 + x^2 + x + 1: RFC 5297 section 2.3

@@ -1,11 +1,10 @@
 """AES-SIV (RFC 5297) over whole columns. Owns the stable interface ``ColumnSiv`` and the choice of path for every row.
 
-Two paths give the same bytes: OpenSSL's AES-SIV value by value, and the planes, which need few calls for many values. Small
-batches and long values go to OpenSSL, the rest to the planes; ``Path`` forces either.
+Two paths give the same bytes: OpenSSL's AES-SIV value by value, and the planes, which need few calls for many values.
+Small batches and long values go to OpenSSL, the rest to the planes; ``Path`` forces either.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from sidecar.crypto import blocks
 from sidecar.crypto.blocks import BLOCK, BLOCK_BYTES, Bytes, Index, Planes, words
+from sidecar.crypto.framing import Frame, clear_behind, read, write_opened, write_sealed
 from sidecar.crypto.planes import PlaneSiv
 from sidecar.crypto.rows import Offsets, Rows, keep_rows, offsets_of
 
@@ -22,10 +22,6 @@ Flags = npt.NDArray[np.bool_]
 
 _CHUNK_BYTES = 256 * 1024  # of plaintext planes: a chunk and its temporaries stay in a core's L2 cache
 _MOST_BLOCKS = 512  # longer values always go to OpenSSL, which is then as fast and needs no memory
-# Entry r keeps the first r bytes of a block.
-_MASKS = np.frombuffer(b"".join((b"\xff" * r).ljust(BLOCK_BYTES, b"\0") for r in range(BLOCK_BYTES + 1)), BLOCK)
-# Values under 16 bytes are written in two runs of a power of two that may overlap: (run, shortest, longest).
-_SHORT_RUNS = ((1, 1), (2, 3), (4, 7), (8, 15), (16, 16))
 
 
 class Path(Enum):
@@ -34,19 +30,6 @@ class Path(Enum):
     AUTO = "auto"
     OPENSSL = "openssl"
     PLANES = "planes"
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """What stands before ``siv || ct`` in every row that is written: a constant header, and the row's nonce or nothing."""
-
-    header: bytes = b""
-    with_nonce: bool = False
-
-    @property
-    def size(self) -> int:
-        """Bytes before the siv."""
-        return len(self.header) + BLOCK_BYTES * self.with_nonce
 
 
 def _openssl_is_faster(k: int, g: int) -> bool:
@@ -134,7 +117,7 @@ class ColumnSiv:
             starts = offsets_of(lengths)
         return out, starts, ok
 
-    # --- rows in place: what the column cipher builds on ---------------------------------------------------------------
+    # --- rows in place: what the column cipher builds on
 
     def encrypt_rows(
         self, rows: Rows, target: Rows, associated_data: Sequence[bytes], nonces: Planes | None, frame: Frame
@@ -148,13 +131,11 @@ class ColumnSiv:
                 self._encrypt_each(piece, piece_target, associated_data, piece_nonces, frame)
                 continue
             d = d or self._planes.associate(associated_data)
-            planes, lengths = _read(piece, k)
+            planes, lengths = read(piece, k)
             self._encrypt_planes(planes, lengths, d, piece_nonces, frame, piece_target)
 
-    def decrypt_rows(
-        self, rows: Rows, target: Rows, associated_data: Sequence[bytes], nonces: Planes | None
-    ) -> Flags:
-        """Decrypt rows ``siv || ct``, each of at least 16 bytes, to ``target``; rows that are not ok become zeros there."""
+    def decrypt_rows(self, rows: Rows, target: Rows, associated_data: Sequence[bytes], nonces: Planes | None) -> Flags:
+        """Decrypt rows ``siv || ct``, each of at least 16 bytes, to ``target``; rows that fail become zeros."""
         ok = np.empty(rows.count, np.bool_)
         d: bytes | None = None
         for index, k in self._pieces(rows, target.lengths):
@@ -173,7 +154,7 @@ class ColumnSiv:
         return self._path is Path.OPENSSL
 
     def _pieces(self, rows: Rows, lengths: Index) -> Iterator[tuple[slice | Index, int]]:
-        """Row numbers that are worked on together, with their block count: chunks of one width or of one block count."""
+        """Row numbers that are worked on together, with their block count."""
         count = rows.count
         if not count:
             return
@@ -201,14 +182,14 @@ class ColumnSiv:
             for at in range(begin, end, step):
                 yield order[at : min(at + step, end)], k
 
-    # --- one by one: OpenSSL's AES-SIV ------------------------------------------------------------------------------------
+    # --- one by one: OpenSSL's AES-SIV
 
     def _encrypt_each(
         self, rows: Rows, target: Rows, associated_data: Sequence[bytes], nonces: Planes | None, frame: Frame
     ) -> None:
         components = [*associated_data]
-        out = memoryview(target.data)
-        source = memoryview(rows.data)
+        out = target.data.data
+        source = rows.data.data
         spots = zip(rows.starts.tolist(), rows.lengths.tolist(), target.starts.tolist(), strict=True)
         for i, (start, length, at) in enumerate(spots):
             nonce = b"" if nonces is None else nonces[i].tobytes()
@@ -216,13 +197,11 @@ class ColumnSiv:
             row = frame.header + nonce + sealed if frame.with_nonce else frame.header + sealed
             out[at : at + len(row)] = row
 
-    def _decrypt_each(
-        self, rows: Rows, target: Rows, associated_data: Sequence[bytes], nonces: Planes | None
-    ) -> Flags:
+    def _decrypt_each(self, rows: Rows, target: Rows, associated_data: Sequence[bytes], nonces: Planes | None) -> Flags:
         components = [*associated_data]
         ok = np.ones(rows.count, np.bool_)
-        out = memoryview(target.data)
-        source = memoryview(rows.data)
+        out = target.data.data
+        source = rows.data.data
         spots = zip(rows.starts.tolist(), rows.lengths.tolist(), target.starts.tolist(), strict=True)
         for i, (start, length, at) in enumerate(spots):
             terms = components if nonces is None else [*components, nonces[i].tobytes()]
@@ -234,7 +213,7 @@ class ColumnSiv:
             out[at : at + len(value)] = value
         return ok
 
-    # --- many at once: planes -----------------------------------------------------------------------------------------------
+    # --- many at once: planes
 
     def _encrypt_planes(
         self, planes: Planes, lengths: Index | int, d: bytes, nonces: Planes | None, frame: Frame, target: Rows
@@ -244,15 +223,15 @@ class ColumnSiv:
         k = int(target.lengths[0]) - frame.size - BLOCK_BYTES > 0 and planes.shape[0]
         if k:
             words(planes)[:] ^= words(self._planes.keystream(tags, k))
-        _write_sealed(planes[:k], tags, nonces, frame, target)
+        write_sealed(planes[:k], tags, nonces, frame, target)
 
     def _decrypt_planes(self, rows: Rows, k: int, d: bytes, nonces: Planes | None, target: Rows) -> Flags:
-        sealed, _ = _read(rows, k + 1)
+        sealed, _ = read(rows, k + 1)
         tags, planes = sealed[0], sealed[1:]
         lengths: Index | int = target.lengths if rows.stride is None else int(target.lengths[0])
         if k:
             words(planes)[:] ^= words(self._planes.keystream(tags, k))
-            _clear_behind(planes, lengths)
+            clear_behind(planes, lengths)
         else:
             planes = np.zeros((1, rows.count), BLOCK)
         terms = d if nonces is None else self._planes.associate_nonces(d, nonces)
@@ -262,7 +241,7 @@ class ColumnSiv:
         if not ok.all():
             planes[:, ~ok] = np.zeros((), BLOCK)  # no byte of a row that failed is released
         if k:
-            _write_opened(planes, target)
+            write_opened(planes, target)
         return ok
 
 
@@ -277,78 +256,3 @@ def as_plane(nonces: npt.NDArray[np.uint8] | None, count: int) -> Planes | None:
 
 def _take(rows: Rows, index: slice | Index) -> Rows:
     return rows.part(index.start, index.stop) if isinstance(index, slice) else rows.select(index)
-
-
-def _read(rows: Rows, k: int) -> tuple[Planes, Index | int]:
-    """Rows as zero-padded planes (at least one), with their lengths: one int where the width is fixed."""
-    if rows.stride is not None:
-        width = int(rows.lengths[0])
-        if not width:
-            return np.zeros((1, rows.count), BLOCK), 0
-        start = int(rows.starts[0])
-        planes = blocks.read_uniform(rows.data, start=start, stride=rows.stride, count=rows.count, width=width)
-        return planes, width
-    if not k:
-        return np.zeros((1, rows.count), BLOCK), rows.lengths
-    data = rows.data
-    overrun = int(rows.starts.max()) + BLOCK_BYTES * k - data.size
-    if overrun > 0:
-        data = blocks.padded(data, overrun)
-    planes = blocks.read_rows(data, rows.starts, k)
-    _clear_behind(planes, rows.lengths)
-    return planes, rows.lengths
-
-
-def _clear_behind(planes: Planes, lengths: Index | int) -> None:
-    """Zero what lies behind each row's end in its last block."""
-    rest = lengths - BLOCK_BYTES * (planes.shape[0] - 1)
-    if isinstance(rest, int):
-        if rest < BLOCK_BYTES:
-            words(planes[-1])[:] &= words(np.full(planes.shape[1], _MASKS[rest], BLOCK))
-        return
-    words(planes[-1])[:] &= words(_MASKS.take(rest))
-
-
-def _write_sealed(planes: Planes, tags: Planes, nonces: Planes | None, frame: Frame, target: Rows) -> None:
-    """Write ``header || nonce || siv || ct``: straight to a fixed-width target, by way of padded rows to a ragged one."""
-    k, g = planes.shape
-    lead = frame.size + BLOCK_BYTES
-    uniform = target.stride is not None
-    size = target.stride or lead + BLOCK_BYTES * k
-    start = int(target.starts[0]) if uniform else 0
-    out = target.data if uniform else np.empty(g * size, np.uint8)
-    at = start
-    if frame.header:
-        header = np.frombuffer(frame.header, f"V{len(frame.header)}")[0]
-        blocks.items(out, len(frame.header), start=at, stride=size, count=g)[:] = header
-        at += len(frame.header)
-    if frame.with_nonce:
-        blocks.items(out, BLOCK_BYTES, start=at, stride=size, count=g)[:] = nonces
-        at += BLOCK_BYTES
-    blocks.items(out, BLOCK_BYTES, start=at, stride=size, count=g)[:] = tags
-    width = int(target.lengths[0]) - lead if uniform else BLOCK_BYTES * k
-    if k:
-        blocks.write_uniform(planes, out, start=at + BLOCK_BYTES, stride=size, width=width)
-    if not uniform:
-        shortest = lead + BLOCK_BYTES * max(k - 1, 0)
-        blocks.write_rows(out, size, target.data, target.starts, target.lengths, shortest)
-
-
-def _write_opened(planes: Planes, target: Rows) -> None:
-    """Write plaintext rows, without a byte behind any row's end."""
-    k, g = planes.shape
-    if target.stride is not None:
-        width = int(target.lengths[0])
-        blocks.write_uniform(planes, target.data, start=int(target.starts[0]), stride=target.stride, width=width)
-        return
-    if k > 1:
-        size = BLOCK_BYTES * k
-        rows = np.empty(g * size, np.uint8)
-        blocks.write_uniform(planes, rows, start=0, stride=size, width=size)
-        blocks.write_rows(rows, size, target.data, target.starts, target.lengths, size - BLOCK_BYTES)
-        return
-    for shortest, longest in _SHORT_RUNS:
-        index = np.flatnonzero((target.lengths >= shortest) & (target.lengths <= longest))
-        if index.size:
-            rows = planes[0][index].view(np.uint8)
-            blocks.write_rows(rows, BLOCK_BYTES, target.data, target.starts[index], target.lengths[index], shortest)

@@ -1,0 +1,113 @@
+"""Decrypting a column: its rows opened by data key and put back in order.
+
+Two steps, because data keys may have to be fetched between them: ``seal_of`` reads and checks every header,
+``Sealed.open`` decrypts with the ciphers that could be had.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sidecar.crypto.cipher import DataKeyCipher
+from sidecar.crypto.column import Column, Flags
+from sidecar.crypto.format import RowFailure, Suite
+from sidecar.crypto.parsing import Codes, Group, parse
+from sidecar.crypto.rows import Rows, keep_rows, offsets_of
+
+Keys = Mapping[str, DataKeyCipher | RowFailure]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The plaintexts, and for each row 0 or its ``RowFailure``; a row that failed is NULL."""
+
+    column: Column
+    failures: Codes
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A ciphertext column whose headers were read."""
+
+    column: Column
+    groups: tuple[Group, ...]
+    failures: Codes
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """The data keys that the column needs, each once."""
+        return tuple(dict.fromkeys(group.key_id for group in self.groups))
+
+    def open(self, keys: Keys, associated_data: bytes) -> Opened:
+        """Decrypt with the ciphers in ``keys``; a ``RowFailure`` in place of a cipher is the failure of its rows."""
+        if self.column.width is not None:
+            return self._open_fixed(keys, associated_data, self.column.width)
+        lengths = np.zeros(self.column.count, np.int64)
+        stride: int | None = None
+        for group in self.groups:
+            if isinstance(keys[group.key_id], RowFailure):
+                continue
+            index = _index(group)
+            lengths[index] = self.column.rows.lengths[index] - group.suite.overhead_bytes
+            if group.index is None and self.column.rows.stride is not None:
+                stride = self.column.rows.stride - group.suite.overhead_bytes
+        offsets = offsets_of(lengths)
+        # Between the offsets there is no byte that a cipher does not write: a row's value, or zeros where it failed.
+        out = np.empty(int(offsets[-1]), np.uint8)
+        failures = self._decrypt(keys, associated_data, Rows(out, offsets[:-1], lengths, stride))
+        if failures.any():
+            out, lengths = keep_rows(out, lengths, failures == 0)
+            offsets = offsets_of(lengths)
+        return Opened(Column(out, self.column.count, offsets, None, self._null(failures)), failures)
+
+    def _open_fixed(self, keys: Keys, associated_data: bytes, width: int) -> Opened:
+        count = self.column.count
+        suite = self.groups[0].suite if self.groups else Suite.DETERMINISTIC
+        out_width = max(0, width - suite.overhead_bytes)
+        out = np.zeros(out_width * count, np.uint8)
+        target = Rows.uniform(out, start=0, stride=out_width, count=count, width=out_width)
+        failures = self._decrypt(keys, associated_data, target)
+        null = self._null(failures)
+        if not out_width:  # no bytes a row: byte_width could not say how many rows there are, so the answer has offsets
+            return Opened(Column(out, count, np.zeros(count + 1, np.int64), None, null), failures)
+        if null is not None:
+            out.reshape(count, out_width)[null] = 0
+        return Opened(Column(out, count, None, out_width, null), failures)
+
+    def _decrypt(self, keys: Keys, associated_data: bytes, target: Rows) -> Codes:
+        """Write every group's plaintexts to ``target``; returns the failures of all rows."""
+        failures = self.failures.copy()
+        rows = self.column.rows
+        for group in self.groups:
+            key = keys[group.key_id]
+            if isinstance(key, RowFailure):
+                failures[_index(group)] = key
+                continue
+            source, place = (
+                (rows, target) if group.index is None else (rows.select(group.index), target.select(group.index))
+            )
+            ok = key.decrypt_rows(source, place, group.suite, associated_data)
+            failures[_index(group)] = np.where(ok, 0, RowFailure.AUTHENTICATION_FAILED)
+        if self.column.null is not None:
+            failures[self.column.null] = 0
+        return failures
+
+    def _null(self, failures: Codes) -> Flags | None:
+        failed: Flags = failures != 0
+        null = failed if self.column.null is None else failed | self.column.null
+        return null if null.any() else None
+
+
+def seal_of(column: Column) -> Sealed:
+    """Read the headers of a ciphertext column.
+
+    Raises:
+        LimitExceededError: the batch names more data keys than one call may use.
+    """
+    groups, failures = parse(column)
+    return Sealed(column, groups, failures)
+
+
+def _index(group: Group) -> slice | np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return slice(None) if group.index is None else group.index
