@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, Protocol
 
 import structlog
-from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, func, insert, inspect, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, func, insert, inspect, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -139,11 +139,11 @@ class SqlKeystore:
     async def _records(self, query: Select[Any]) -> list[DataKeyRecord]:
         return [from_row(row) for row in await self._rows(query)]
 
-    async def _rows(self, query: Select[Any]) -> Sequence[RowMapping]:
+    async def _rows(self, query: Select[Any]) -> list[dict[str, Any]]:
         async with self._transaction() as connection:
             result = await connection.execute(query)
             try:
-                return result.mappings().all()
+                return [row._asdict() for row in result]
             except (TypeError, ValueError):
                 # SQLite keeps what it is given: a time that does not parse, text where bytes belong.
                 raise CorruptKeyError("the keystore holds a row whose columns do not parse") from None
