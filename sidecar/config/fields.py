@@ -1,0 +1,83 @@
+"""The kinds of fields that the configuration is made of: each checks a parsed value and writes it back.
+
+Every check raises ``RefusedError`` with what would be right.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator
+
+from sidecar.config.addresses import Address, TcpAddress, check_path, parse_listener, parse_tcp
+from sidecar.config.problems import RefusedError
+
+KEYRING_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_KEYRING_PATTERN = re.compile(r"[a-z0-9*?][a-z0-9._*?-]{0,62}")
+_URL = re.compile(r"[a-z][a-z0-9+]*://\S*")
+
+
+def _text(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """``parse``, for text alone."""
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, str):
+            raise RefusedError("it must be text")
+        return parse(value)
+
+    return check
+
+
+def _http(value: Any) -> TcpAddress | None:
+    # YAML 1.1 reads a bare `off` as false.
+    if value is None or value is False or value == "off":
+        return None
+    address: TcpAddress = _text(parse_tcp)(value)
+    return address
+
+
+def _some_and_distinct(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
+    if not addresses:
+        raise RefusedError("it must have at least one address")
+    if len(set(addresses)) != len(addresses):
+        raise RefusedError("no address may be there twice")
+    return addresses
+
+
+def _url(url: str) -> str:
+    if not _URL.fullmatch(url):
+        raise RefusedError("it must be a URL, for example sqlite:////var/lib/sidekey/keystore.db")
+    return url
+
+
+def _keyring_pattern(pattern: str) -> str:
+    if not _KEYRING_PATTERN.fullmatch(pattern):
+        raise RefusedError(
+            "a keyring's name has 1 to 63 of a-z, 0-9, '.', '_' and '-', and begins with a letter or digit; "
+            "'*' and '?' stand for any characters and any one"
+        )
+    return pattern
+
+
+Listener = Annotated[Address, PlainValidator(_text(parse_listener)), PlainSerializer(str)]
+Listeners = Annotated[
+    tuple[Listener, ...],
+    # Lax, for a tuple is a list in YAML; a single address may stand without a list.
+    Field(strict=False),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    AfterValidator(_some_and_distinct),
+]
+HttpAddress = Annotated[
+    TcpAddress | None, PlainValidator(_http), PlainSerializer(lambda address: str(address) if address else "off")
+]
+AbsolutePath = Annotated[Path, PlainValidator(_text(lambda text: Path(check_path(text)))), PlainSerializer(str)]
+KeystoreUrl = Annotated[str, PlainValidator(_text(_url))]
+KeyringPattern = Annotated[str, PlainValidator(_text(_keyring_pattern))]
+
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+ByteCount = Annotated[int, Field(ge=1024, le=2**40)]
+MessageBytes = Annotated[int, Field(ge=1024, le=2**31 - 1)]
+"""gRPC counts a message's bytes in an int32."""
