@@ -56,7 +56,7 @@ _LAYOUTS = {
 
 
 class RowFailure(IntEnum):
-    """Why a row could not be decrypted; the numbers are those of the contract's ``RowErrorCode``."""
+    """Why a row could not be decrypted; 1 … 8 are numbered as the contract's ``RowErrorCode``."""
 
     MALFORMED = 1
     UNKNOWN_KEY = 2
@@ -66,6 +66,8 @@ class RowFailure(IntEnum):
     AUTHENTICATION_FAILED = 6
     PERMISSION_DENIED = 7
     WRONG_KEYRING = 8
+    KEY_CORRUPT = 9
+    """The contract has no code for it: it goes out as KEY_UNAVAILABLE that is not retryable."""
 
     @property
     def retryable(self) -> bool:

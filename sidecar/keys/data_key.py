@@ -1,0 +1,115 @@
+"""Data keys from the keystore and the KMS: loading one, and making one. The only place that holds data key bytes.
+
+The bytes live from the unwrap (or the CSPRNG) to the derivation of the cipher's keys, in a bytearray that is then
+overwritten.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sidecar.crypto import key_schedule
+from sidecar.crypto.cipher import DataKeyCipher, RandomBytes
+from sidecar.crypto.format import KEY_ID_BYTES, key_id_from
+from sidecar.errors import CorruptKeyError, KeyDestroyedError, KeyDisabledError, UnknownKeyError
+from sidecar.keys.clock import Clock
+from sidecar.keystore.port import DataKeyRecord, KeyState, Keystore
+from sidecar.kms.context import encryption_context
+from sidecar.kms.port import Kms
+
+MakeCipher = Callable[[str, bytes | bytearray], DataKeyCipher]
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """A data key that can work."""
+
+    key_id: str
+    keyring: str
+    cipher: DataKeyCipher
+
+
+class DataKeys:
+    """Brings data keys to life."""
+
+    def __init__(
+        self,
+        keystore: Keystore,
+        kms: Kms,
+        clock: Clock,
+        random: RandomBytes,
+        make_cipher: MakeCipher = DataKeyCipher,
+    ) -> None:
+        """``random`` is the operating system's CSPRNG."""
+        self._keystore = keystore
+        self._kms = kms
+        self._clock = clock
+        self._random = random
+        self._make_cipher = make_cipher
+
+    async def load(self, key_id: str) -> DataKey:
+        """Read, unwrap and check a data key.
+
+        Raises:
+            UnknownKeyError, KeyDisabledError, KeyDestroyedError: what the keystore says of it.
+            CorruptKeyError: what it unwraps to is not what was wrapped.
+            KmsDeniedError, KmsDisabledError, KmsThrottledError, KmsUnavailableError, KeystoreUnavailableError.
+        """
+        record = await self._keystore.get(key_id)
+        if record is None:
+            raise UnknownKeyError(f"the keystore has no data key {key_id}")
+        if record.state is KeyState.DISABLED:
+            raise KeyDisabledError(f"data key {key_id} is disabled")
+        if record.state is KeyState.DESTROYED:
+            raise KeyDestroyedError(f"data key {key_id} was destroyed")
+        data_key = await self._kms.unwrap(record.wrapped_key, encryption_context(record.keyring, key_id))
+        try:
+            if not key_schedule.commits_to(record.commitment, data_key):
+                raise CorruptKeyError(f"data key {key_id} does not unwrap to the key that was wrapped")
+            return DataKey(key_id, record.keyring, self._make_cipher(key_id, data_key))
+        finally:
+            key_schedule.overwrite(data_key)
+
+    async def make(self, keyring: str, generation: int) -> tuple[DataKey, DataKeyRecord] | None:
+        """Make a data key and store it; it is durable when this returns.
+
+        Returns:
+            The data key; None where another sidecar has made the generation first.
+
+        Raises:
+            As ``load``. Nothing is stored then.
+        """
+        data_key = bytearray(self._random(key_schedule.DATA_KEY_BYTES))
+        try:
+            record = await self._wrapped(keyring, generation, data_key)
+            if not await self._keystore.insert(record):
+                return None
+            return DataKey(record.key_id, keyring, self._make_cipher(record.key_id, data_key)), record
+        finally:
+            key_schedule.overwrite(data_key)
+
+    async def _wrapped(self, keyring: str, generation: int, data_key: bytearray) -> DataKeyRecord:
+        key_id = self._new_key_id()
+        context = encryption_context(keyring, key_id)
+        wrapped_key = await self._kms.wrap(data_key, context)
+        # A KMS that wraps for us but will not unwrap would cost every value under this key: ask before it is used.
+        proof = await self._kms.unwrap(wrapped_key, context)
+        try:
+            if not key_schedule.commits_to(key_schedule.commitment(data_key), proof):
+                raise CorruptKeyError("the KMS does not unwrap a new data key to what it wrapped")
+        finally:
+            key_schedule.overwrite(proof)
+        return DataKeyRecord(
+            key_id=key_id,
+            keyring=keyring,
+            generation=generation,
+            state=KeyState.ENABLED,
+            created_at=self._clock.now(),
+            kek_id=self._kms.kek_id,
+            wrapped_key=wrapped_key,
+            commitment=key_schedule.commitment(data_key),
+        )
+
+    def _new_key_id(self) -> str:
+        while (key_id := key_id_from(self._random(KEY_ID_BYTES))) is None:
+            pass
+        return key_id
