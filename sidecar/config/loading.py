@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from sidecar.config.addresses import check_path
 from sidecar.config.model import Config
-from sidecar.config.problems import ConfigError
+from sidecar.config.problems import ConfigError, RefusedError
 from sidecar.config.refusals import refusals
 from sidecar.config.secrets import take_out_misplaced
 from sidecar.config.sources import FILE_VARIABLE, Origins, from_environment, from_flags, merged
@@ -50,16 +51,23 @@ def _without_empty_sections(tree: dict[str, Any]) -> dict[str, Any]:
 
 def _with_defaults(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
     """``tree`` with the settings that follow from the environment and from each other."""
-    data_dir = tree.get("dataDir", _default_data_dir(environ))
+    data_dir = tree["dataDir"] if "dataDir" in tree else _default_data_dir(environ)
     if isinstance(data_dir, str):
         data_dir = _absolute(data_dir, environ)
-    # A data directory that is no text is refused for itself; what follows from it need not be refused again.
-    base = data_dir.rstrip("/") if isinstance(data_dir, str) else ""
+    base = _usable(data_dir)
     derived = {
         "server": {"listen": [f"unix://{base}/sidekey.sock"]},
         "keystore": {"url": f"sqlite:///{base}/keystore.db"},
     }
     return merged(derived, tree) | {"dataDir": data_dir}
+
+
+def _usable(data_dir: object) -> str:
+    """The data directory for use in URLs; where it is refused for itself, one from which nothing refusable follows."""
+    try:
+        return check_path(data_dir).rstrip("/") if isinstance(data_dir, str) else ""
+    except RefusedError:
+        return ""
 
 
 def _default_data_dir(environ: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ _TEXTS = {
     "tuple_type": "it must be a list",
     "model_type": "it must be a mapping",
     "mapping_type": "it must be a mapping",
+    "dict_type": "it must be a mapping",
     "literal_error": "it must be one of {expected}",
 }
 
@@ -35,9 +36,10 @@ def refusals(error: ValidationError, origins: Origins) -> list[str]:
 
 
 def _refusal(error: Mapping[str, Any], origins: Origins) -> str:
-    where = _as_written(error["loc"])
     if error["type"] == "extra_forbidden":
+        where = error["loc"]
         return f"{dotted(where)}: unknown key{did_you_mean(str(where[-1]), _keys_beside(where))}"
+    where = _as_written(error["loc"])
     return f"{_name(where, origins)}: {_found(where, error)}{_right(error)}"
 
 
