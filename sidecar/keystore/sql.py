@@ -1,15 +1,13 @@
 """The keystore in an SQL database: one set of queries for all of them, in SQLAlchemy's portable core.
 
-Decides nothing about rollover or states. Foreign exceptions stop here, and every call is bounded in time.
+Decides nothing about rollover or states.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
-import structlog
 from sqlalchemy import Connection, Select, and_, bindparam, func, insert, inspect, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -18,10 +16,9 @@ from sidecar.errors import CorruptKeyError, KeystoreUnavailableError, SidekeyErr
 from sidecar.keystore.port import DataKeyRecord, KeyState
 from sidecar.keystore.rows import from_row, to_row
 from sidecar.keystore.schema import DATA_KEYS, METADATA, SCHEMA_VERSION, VERSION
+from sidecar.keystore.transactions import Transactions
 
 _COLUMNS: Final = DATA_KEYS.c
-
-log = structlog.get_logger(__name__)
 
 
 class Database(Protocol):
@@ -42,16 +39,15 @@ class SqlKeystore:
     def __init__(self, database: Database, *, timeout_seconds: float = 5.0) -> None:
         self._database = database
         self._timeout_seconds = timeout_seconds
-        self._engine: AsyncEngine | None = None
+        self._transactions: Transactions | None = None
 
     async def open(self) -> None:
         """Connect, and create or check the schema in one transaction; raises as the port says."""
         _silence_library_logs()
         await asyncio.to_thread(self._database.prepare)
-        self._engine = self._database.engine()
+        self._transactions = Transactions(self._database.engine(), timeout_seconds=self._timeout_seconds)
         try:
-            async with self._transaction(write=True) as connection:
-                await connection.run_sync(_create_or_check)
+            await self._transactions.run(lambda connection: connection.run_sync(_create_or_check), write=True)
         except SidekeyError:
             await self.close()
             raise
@@ -87,14 +83,16 @@ class SqlKeystore:
     async def insert(self, record: DataKeyRecord) -> bool:
         """Store a new data key durably; False, and nothing stored, where generation or key id are taken."""
         row = to_row(record)
-        async with self._transaction(write=True) as connection:
+
+        async def work(connection: AsyncConnection) -> bool:
             try:
                 await connection.execute(insert(DATA_KEYS), row)
             except IntegrityError:
                 # Of the constraints only the unique ones can be hurt: ``to_row`` lets no NULL through.
                 return False
-        # Only here, after the commit, is the row durable.
-        return True
+            return True
+
+        return await self._opened().run(work, write=True)
 
     async def list_keys(
         self, keyring: str | None = None, *, after: tuple[str, int] | None = None, limit: int = 1000
@@ -127,20 +125,23 @@ class SqlKeystore:
             .where(_COLUMNS.key_id == bindparam("id"))
             .values(values_encrypted=_COLUMNS.values_encrypted + bindparam("count"))
         )
-        async with self._transaction(write=True) as connection:
+
+        async def work(connection: AsyncConnection) -> None:
             await connection.execute(statement, parameters)
+
+        await self._opened().run(work, write=True)
 
     async def close(self) -> None:
         """Close all connections; every later call finds the keystore unavailable."""
-        engine, self._engine = self._engine, None
-        if engine is not None:
-            await engine.dispose()
+        transactions, self._transactions = self._transactions, None
+        if transactions is not None:
+            await transactions.close()
 
     async def _records(self, query: Select[Any]) -> list[DataKeyRecord]:
         return [from_row(row) for row in await self._rows(query)]
 
     async def _rows(self, query: Select[Any]) -> list[dict[str, Any]]:
-        async with self._transaction() as connection:
+        async def work(connection: AsyncConnection) -> list[dict[str, Any]]:
             result = await connection.execute(query)
             try:
                 return [row._asdict() for row in result]
@@ -148,21 +149,12 @@ class SqlKeystore:
                 # SQLite keeps what it is given: a time that does not parse, text where bytes belong.
                 raise CorruptKeyError("the keystore holds a row whose columns do not parse") from None
 
-    @asynccontextmanager
-    async def _transaction(self, *, write: bool = False) -> AsyncIterator[AsyncConnection]:
-        """One transaction, bounded in time; what goes wrong in it leaves as an error of ours."""
-        if self._engine is None:
+        return await self._opened().run(work)
+
+    def _opened(self) -> Transactions:
+        if self._transactions is None:
             raise KeystoreUnavailableError("the keystore is not open")
-        try:
-            async with asyncio.timeout(self._timeout_seconds), self._engine.connect() as plain:
-                connection = await plain.execution_options(write=write)
-                async with connection.begin():
-                    yield connection
-        except SidekeyError:
-            raise
-        except Exception as error:  # noqa: BLE001 - foreign: its text may hold SQL, addresses and rows
-            log.warning("keystore_call_failed", error=type(error).__name__)
-            raise KeystoreUnavailableError("the keystore cannot be reached, or did not do its work in time") from None
+        return self._transactions
 
 
 def _page(limit: int) -> int:

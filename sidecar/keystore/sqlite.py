@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sidecar.errors import KeystoreUnavailableError, StartupError
 
-_BUSY_SECONDS: Final = 3.0
 _POOL: Final = 3
 _CLOBBERED: Final = frozenset({"SQLITE_NOTADB", "SQLITE_CORRUPT"})
 _BUSY: Final = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED"})
@@ -20,11 +19,13 @@ _BUSY: Final = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED"})
 class Sqlite:
     """A keystore's database in one file, safe against a second process and against a kill at any moment."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, busy_seconds: float = 3.0) -> None:
+        """``busy_seconds`` bounds each wait for a lock, and for a free connection."""
         self._path = path
+        self._busy_seconds = busy_seconds
 
     def prepare(self) -> None:
-        """Make the file where there is none (mode 0600) and set what lasts in it; blocking, up to 3 seconds.
+        """Make the file where there is none (mode 0600) and set what lasts in it; blocks up to ``busy_seconds``.
 
         Raises ``StartupError`` where the path cannot be used, ``KeystoreUnavailableError`` where it is locked.
         """
@@ -45,10 +46,10 @@ class Sqlite:
             poolclass=AsyncAdaptedQueuePool,
             pool_size=_POOL,
             max_overflow=0,
-            pool_timeout=_BUSY_SECONDS,
+            pool_timeout=self._busy_seconds,
             hide_parameters=True,
             # No implicit transactions by the driver: ``_begin`` alone begins them, so that DDL is in them too.
-            connect_args={"isolation_level": None, "timeout": _BUSY_SECONDS},
+            connect_args={"isolation_level": None, "timeout": self._busy_seconds},
         )
         event.listen(engine.sync_engine, "connect", _on_connect)
         event.listen(engine.sync_engine, "begin", _begin)
@@ -61,9 +62,9 @@ class Sqlite:
         os.close(os.open(self._path, flags, 0o600))
 
     def _make_wal(self) -> None:
-        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+        connection = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
         try:
-            _switch_to_wal(connection)
+            _switch_to_wal(connection, time.monotonic() + self._busy_seconds)
             # Proves that the database, its directory and the files beside it can be written.
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("ROLLBACK")
@@ -80,9 +81,8 @@ class Sqlite:
         return StartupError(f"the keystore {self._path} and its directory cannot be read and written")
 
 
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
+def _switch_to_wal(connection: sqlite3.Connection, deadline: float) -> None:
     """Switch to WAL, which lasts in the file. SQLite does not wait for a lock here, so this does."""
-    deadline = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
             mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]

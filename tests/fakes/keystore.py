@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC
 
 from sidecar.errors import KeystoreUnavailableError
 from sidecar.keystore.port import DataKeyRecord, KeyState
@@ -55,7 +56,7 @@ class MemoryKeystore:
             raise self.fail_inserts_with
         if record.key_id in self.rows or any(row.generation == record.generation for row in self._of(record.keyring)):
             return False
-        self.rows[record.key_id] = record
+        self.rows[record.key_id] = replace(record, created_at=record.created_at.astimezone(UTC))
         return True
 
     async def list_keys(

@@ -1,0 +1,65 @@
+"""Transactions of an SQL keystore: bounded in time, run to their end, with foreign exceptions stopped here."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from sidecar.errors import KeystoreUnavailableError, SidekeyError
+
+_T = TypeVar("_T")
+_TEXT: Final = "the keystore cannot be reached, or did not do its work in time"
+
+log = structlog.get_logger(__name__)
+
+
+class Transactions:
+    """Runs units of work, each in one transaction on a connection of ``engine``, which it owns.
+
+    A caller may leave at any moment: by its deadline, or cancelled. The transaction goes on without it and is committed
+    or rolled back as a whole, since a driver that is cancelled amid a call may be left with a connection that neither
+    works nor closes. The database's own limits (lock, pool and statement timeouts) end what would hang.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, timeout_seconds: float) -> None:
+        self._engine = engine
+        self._timeout_seconds = timeout_seconds
+        self._running: set[asyncio.Task[object]] = set()
+
+    async def run(self, work: Callable[[AsyncConnection], Awaitable[_T]], *, write: bool = False) -> _T:
+        """The result of ``work``, committed; raises ``KeystoreUnavailableError``, or the error of ours ``work`` raises.
+
+        With ``write`` the transaction excludes other writers from its beginning.
+        """
+        task = asyncio.create_task(self._transact(work, write))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await asyncio.shield(task)
+        except TimeoutError as error:
+            raise _unavailable(error) from None
+
+    async def close(self) -> None:
+        """Let the running transactions end, then close all connections."""
+        if self._running:
+            await asyncio.wait(set(self._running), timeout=2 * self._timeout_seconds)
+        await self._engine.dispose()
+
+    async def _transact(self, work: Callable[[AsyncConnection], Awaitable[_T]], write: bool) -> _T:
+        try:
+            async with self._engine.connect() as plain:
+                connection = await plain.execution_options(write=write)
+                async with connection.begin():
+                    return await work(connection)
+        except SidekeyError:
+            raise
+        except Exception as error:  # noqa: BLE001 - foreign: its text may hold SQL, addresses and rows
+            raise _unavailable(error) from None
+
+
+def _unavailable(error: Exception) -> KeystoreUnavailableError:
+    log.warning("keystore_call_failed", error=type(error).__name__)
+    return KeystoreUnavailableError(_TEXT)

@@ -1,0 +1,43 @@
+"""Keystore URLs."""
+
+from pathlib import Path
+
+import pytest
+
+from sidecar.keystore.factory import create
+
+
+async def test_a_path_of_any_characters_but_the_reserved_ones_is_opened_as_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "key store %41 ü&=;.db"
+    keystore = create(f"sqlite:///{path}")
+    await keystore.open()
+    await keystore.close()
+    assert path.is_file()
+
+
+async def test_a_path_without_a_leading_slash_is_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    keystore = create("sqlite:///keystore.db")
+    await keystore.open()
+    await keystore.close()
+    assert (tmp_path / "keystore.db").is_file()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://sidekey:hunter2@db/sidekey", "postgresql is not in this version; supported: sqlite:///path"),
+        ("dynamodb://table?region=eu-west-1", "dynamodb is not in this version; supported: sqlite:///path"),
+        ("mysql://sidekey:hunter2@db", "unknown scheme; supported: sqlite:///path"),
+        ("/var/lib/keystore.db", "unknown scheme; supported: sqlite:///path"),
+        ("sqlite:///", "must name a plain file"),
+        ("sqlite:///:memory:", "must name a plain file"),
+        ("sqlite:///file:keystore.db", "must name a plain file"),
+        ("sqlite:///keystore.db?mode=ro", "must name a plain file"),
+    ],
+)
+def test_a_url_that_is_not_supported_says_what_is_and_shows_no_password(url: str, said: str) -> None:
+    with pytest.raises(ValueError, match="keystore URL") as caught:
+        create(url)
+    assert said in str(caught.value)
+    assert "hunter2" not in str(caught.value)
