@@ -66,9 +66,12 @@ def keys(arguments: argparse.Namespace) -> int:
 
     from sidecar.cli.checking import keystore_of
     from sidecar.cli.listing import listing
+    from sidecar.log import configure
 
-    keystore = keystore_of(_config(arguments))
-    sys.stdout.write(asyncio.run(listing(keystore, arguments.keyring, as_json=arguments.json)))
+    config = _config(arguments)
+    # To stderr: stdout is the listing alone.
+    configure(config.log.level, config.log.format)
+    sys.stdout.write(asyncio.run(listing(keystore_of(config), arguments.keyring, as_json=arguments.json)))
     return 0
 
 

@@ -1,7 +1,7 @@
 """Asks a sidecar's gRPC health service."""
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 _OPTIONS = (
     # For a Unix socket the default authority is its path, percent-encoded, which HTTP/2 peers may reject.
@@ -16,13 +16,17 @@ def problem(target: str, service: str, timeout_seconds: float) -> str | None:
     name = service or "the server"
     try:
         with grpc.insecure_channel(target, options=_OPTIONS) as channel:
-            request = health_pb2.HealthCheckRequest(service=service)
-            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout_seconds)
+            check = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                request_serializer=HealthCheckRequest.SerializeToString,
+                response_deserializer=HealthCheckResponse.FromString,
+            )
+            answer = check(HealthCheckRequest(service=service), timeout=timeout_seconds)
     except grpc.RpcError as error:
         return _failure(error, target, name, timeout_seconds)
-    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+    if answer.status == HealthCheckResponse.SERVING:
         return None
-    return f"{name} at {target} is not healthy: {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}"
+    return f"{name} at {target} is not healthy: {HealthCheckResponse.ServingStatus.Name(answer.status)}"
 
 
 def _failure(error: grpc.RpcError, target: str, name: str, timeout_seconds: float) -> str:
