@@ -77,7 +77,7 @@ def _joined(array: Any) -> Any:
         return _plain(array)
     chunks = [_widened(_plain(chunk)) for chunk in array.chunks]
     if not chunks:
-        return _plain(pa.array([], type=array.type))
+        return _plain(pa.nulls(0, array.type))
     return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
 
 
