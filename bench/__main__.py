@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import cases, machine, record, report, servers, session, soak
+from bench.allocator import keep_freed_memory
 from bench.results import Results
 from bench.run import IN_FLIGHT, Effort, peer_rows
 from bench.targets import judge
@@ -30,6 +31,7 @@ def main() -> int:
     args = _arguments()
     # A terminated run must stop the servers that it started: unwind, as Ctrl-C does.
     signal.signal(signal.SIGTERM, _terminated)
+    keep_freed_memory()
     console = Console(stderr=True)
     try:
         if args.command == "soak":
@@ -68,7 +70,7 @@ def _measure(
 ) -> Results:
     steps = len(peer_rows(chosen)) + (0 if peers_only else len(chosen) * len(IN_FLIGHT))
     columns = BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, refresh_per_second=2) as progress:
         task = progress.add_task("starting the servers", total=steps, completed=-1)
 
         def step(what: str) -> None:

@@ -2,7 +2,7 @@
 
 It parses each request, takes the batch out as Python bytes, and answers a batch of the size and shape that the sidecar
 would answer, with as little work of its own as can be. With ``--loop`` it is the naive sidecar instead: one AES-SIV
-call a value, in the handler, for value batches only. It imports no server code.
+call a value, in the handler, for value batches only. Of the sidecar it imports the options of its gRPC server.
 """
 
 import argparse
@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from sidekey.v1 import encryption_pb2 as pb
 from sidekey.v1 import encryption_pb2_grpc as pb_grpc
 
-from bench.cases import Mode
+from bench.allocator import keep_freed_memory
+from bench.cases import MESSAGE_LIMIT, Mode
 from bench.naive import KEY_ID, SUITE_BYTES, NaiveSiv
-from bench.wire import GRPC_OPTIONS, PB_MODES
+from bench.wire import PB_MODES
+from sidecar.rpc.options import server_options
 
 _MODES = {number: mode for mode, number in PB_MODES.items()}
 _MODE_OF_SUITE = {suite: mode for mode, suite in SUITE_BYTES.items()}
@@ -141,7 +143,7 @@ class EchoService(pb_grpc.EncryptionServiceServicer):
 
 async def serve(target: str, answers: Answers) -> None:
     """Serve until SIGTERM or SIGINT."""
-    server = grpc.aio.server(options=GRPC_OPTIONS)
+    server = grpc.aio.server(options=server_options(MESSAGE_LIMIT))
     pb_grpc.add_EncryptionServiceServicer_to_server(EchoService(answers), server)
     server.add_insecure_port(target)
     stopped = asyncio.Event()
@@ -163,6 +165,7 @@ def main() -> None:
     parser.add_argument("target", help="where to listen: unix:///path or host:port")
     parser.add_argument("--loop", action="store_true", help="encrypt value batches, one AES-SIV call a value")
     args = parser.parse_args()
+    keep_freed_memory()
     asyncio.run(serve(args.target, LoopAnswers() if args.loop else EchoAnswers()))
 
 

@@ -19,7 +19,7 @@ def describe() -> dict[str, object]:
     """CPU, cores, memory, Python, packages, OpenSSL and the git revision, ready for JSON."""
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": os.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),

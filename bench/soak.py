@@ -79,7 +79,7 @@ async def run(console: Console, seconds: float, path: Path) -> int:
 async def soak(console: Console, server: servers.Server, seconds: float) -> tuple[list[Sample], Tally]:
     """Load a server and sample its memory for so many seconds."""
     samples: list[Sample] = []
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, refresh_per_second=2) as progress:
         task = progress.add_task("soaking", total=seconds)
 
         def show(sample: Sample) -> None:
