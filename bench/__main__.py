@@ -38,7 +38,7 @@ def main() -> int:
             return asyncio.run(soak.run(console, args.minutes * 60, args.json))
         return _bench(console, args)
     except (servers.ServerFailedError, soak.SoakError, WrongAnswerError) as failed:
-        console.print(str(failed), markup=False, style="red")
+        console.print(str(failed), markup=False, style="red", soft_wrap=True)
         return 1
 
 
