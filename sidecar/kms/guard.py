@@ -41,14 +41,22 @@ class GuardedKms:
     """Implements the port on top of another implementation of it."""
 
     def __init__(
-        self, kms: Kms, metrics: Metrics, *, max_concurrent_calls: int = 16, deadline_seconds: float = 5.0
+        self,
+        kms: Kms,
+        metrics: Metrics,
+        *,
+        max_concurrent_calls: int = 16,
+        deadline_seconds: float = 5.0,
+        on_result: Callable[[str], None] = lambda _result: None,
     ) -> None:
+        """``on_result`` is told how each call ended, in the words of the metric ``sidekey_kms_calls``."""
         if max_concurrent_calls < 1 or not deadline_seconds > 0:
             raise ValueError("max_concurrent_calls and deadline_seconds must be positive")
         self._kms = kms
         self._metrics = metrics
         self._slots = asyncio.Semaphore(max_concurrent_calls)
         self._deadline_seconds = deadline_seconds
+        self._on_result = on_result
 
     @property
     def name(self) -> str:
@@ -119,6 +127,7 @@ class GuardedKms:
             return answer
         finally:
             self._metrics.kms_calls.labels(operation, result).inc()
+            self._on_result(result)
             self._metrics.kms_seconds.labels(operation).observe(time.monotonic() - started)
 
     async def _bounded(self, operation: str, call: Callable[[], Awaitable[_T]]) -> _T:
