@@ -1,6 +1,7 @@
 """Finding providers: from a real installed package's metadata, not from a patched function."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ def install(site: Path, package: str, plugin: str, source: str, target: str = "c
 
 
 @pytest.fixture(autouse=True)
-def _forget_modules() -> object:
+def _forget_modules() -> Iterator[None]:
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
