@@ -134,6 +134,12 @@ class KeystoreUnavailableError(SidekeyError):
     reason = "KEYSTORE_UNAVAILABLE"
 
 
+class KeyUnavailableError(SidekeyError):
+    """Data keys of a batch cannot be had now; the same call may succeed later."""
+
+    reason = "KEY_UNAVAILABLE"
+
+
 class DrainingError(SidekeyError):
     """The sidecar is stopping and takes no new calls."""
 

@@ -12,8 +12,8 @@ from sidecar.metrics import Metrics
 
 _log = structlog.get_logger("sidecar.http")
 
-Readiness = Callable[[], Mapping[str, str]]
-"""Named checks, each "ok" or a word or two for what is wrong; ready is when all are "ok". Must not block."""
+Readiness = Callable[[], tuple[bool, Mapping[str, str]]]
+"""Whether calls can be answered, and named checks in a word or two each, for people. Must not block."""
 
 _MAX_LINE_BYTES = 2048
 _MAX_HEADERS = 64
@@ -29,13 +29,10 @@ class HttpServer:
         address: tuple[str, int],
         metrics: Metrics,
         readiness: Readiness,
-        before_scrape: Callable[[], None] | None = None,
     ) -> None:
-        """``before_scrape`` brings gauges up to date that nothing else does (ages); it must not block."""
         self._address = address
         self._metrics = metrics
         self._readiness = readiness
-        self._before_scrape = before_scrape
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> tuple[str, int]:
@@ -75,14 +72,11 @@ class HttpServer:
         return application
 
     async def _metrics_page(self, _request: web.Request) -> web.Response:
-        if self._before_scrape is not None:
-            self._before_scrape()
         return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _ready_page(self, _request: web.Request) -> web.Response:
-        checks = dict(self._readiness())
-        ready = all(result == "ok" for result in checks.values())
-        return web.json_response(checks, status=200 if ready else 503)
+        ready, checks = self._readiness()
+        return web.json_response(dict(checks), status=200 if ready else 503)
 
 
 async def _live_page(_request: web.Request) -> web.Response:

@@ -53,6 +53,6 @@ class Metrics:
             "sidekey_next_rollover_timestamp_seconds", "When the primary is due to roll over.", ["keyring"], registry=r
         )
         self.rollover_overdue = Gauge(
-            "sidekey_rollover_overdue", "1 while an overdue primary goes on for want of a new one.", ["keyring"], registry=r
+            "sidekey_rollover_overdue", "1 while an overdue primary goes on.", ["keyring"], registry=r
         )
         self.build = Gauge("sidekey_build_info", "Always 1.", ["version", "kms"], registry=r)

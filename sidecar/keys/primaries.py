@@ -107,6 +107,10 @@ class Primaries:
 
     def _observe(self, record: DataKeyRecord) -> None:
         keyring = record.keyring
+        # Read at each scrape, so that the age of an idle keyring grows as well.
+        self._metrics.primary_age.labels(keyring).set_function(
+            lambda: (self._clock.now() - record.created_at).total_seconds()
+        )
         self._metrics.primary_created.labels(keyring).set(record.created_at.timestamp())
         self._metrics.next_rollover.labels(keyring).set(self._schedule.due_at(record).timestamp())
         if not self._schedule.wants_rollover(record, self._clock.now()):

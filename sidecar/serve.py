@@ -1,0 +1,238 @@
+"""Puts a sidecar together and runs it: the only place that builds objects and wires them."""
+
+import asyncio
+import functools
+import os
+import resource
+import secrets
+import signal
+from contextlib import AsyncExitStack
+
+import structlog
+
+from sidecar import __version__, log
+from sidecar.config import Config
+from sidecar.crypto import selftest
+from sidecar.crypto.cipher import DataKeyCipher
+from sidecar.crypto.siv import Path as CipherPath
+from sidecar.errors import StartupError
+from sidecar.http import HttpServer
+from sidecar.keys.clock import SystemClock
+from sidecar.keys.data_key import DataKeys
+from sidecar.keys.keyrings import Keyrings
+from sidecar.keys.readiness import Readiness
+from sidecar.keys.refreshing import Lifetime
+from sidecar.keys.rollover import RolloverSchedule
+from sidecar.keys.upkeep import Upkeep
+from sidecar.keys.usage import UsageCounts
+from sidecar.keystore.factory import create as create_keystore
+from sidecar.keystore.port import Keystore
+from sidecar.keystore.watched import WatchedKeystore
+from sidecar.kms import providers
+from sidecar.kms.guard import GuardedKms
+from sidecar.kms.local import LocalKms
+from sidecar.kms.port import Kms
+from sidecar.metrics import Metrics
+from sidecar.rpc.admission import Admission, InFlightLimits
+from sidecar.rpc.batches import BatchLimits
+from sidecar.rpc.encryption import DEFAULT_KEYRING, EncryptionService
+from sidecar.rpc.info import InfoService
+from sidecar.rpc.server import RpcServer
+
+_SECOND_SIGNAL_EXIT_CODE = 130
+_SWEEPS_A_TTL = 60
+_LONGEST_SWEEP_SECONDS = 5.0
+_WILDCARDS = frozenset("*?")
+
+logger = structlog.get_logger("sidecar")
+
+
+def run(config: Config) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code.
+
+    Raises:
+        StartupError: the sidecar cannot serve as configured.
+    """
+    log.configure(config.log.level, config.log.format)
+    log.install_hooks()
+    _protect_process()
+    selftest.run()
+    asyncio.run(_serve(config))
+    return 0
+
+
+def _protect_process() -> None:
+    """No core dumps, which would hold keys, and no files for others."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o077)
+
+
+async def _serve(config: Config) -> None:
+    stopping = _stop_on_signals()
+    async with AsyncExitStack() as stack:
+        sidecar = Sidecar(config)
+        stack.push_async_callback(sidecar.close)
+        addresses, http_address = await sidecar.start()
+        logger.info(
+            "serving",
+            version=__version__,
+            addresses=addresses,
+            http=http_address,
+            kms=sidecar.kms.name,
+            kek_id=sidecar.kms.kek_id,
+            pid=os.getpid(),
+        )
+        await stopping.wait()
+        logger.info("draining", seconds=config.server.drain_seconds)
+        await sidecar.drain(config.server.drain_seconds)
+    logger.info("stopped")
+
+
+def _stop_on_signals() -> asyncio.Event:
+    """An event that the first SIGTERM or SIGINT sets; the second one ends the process as it stands."""
+    stopping = asyncio.Event()
+
+    def on_signal() -> None:
+        if stopping.is_set():
+            logger.warning("stopped_by_second_signal")
+            os._exit(_SECOND_SIGNAL_EXIT_CODE)
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return stopping
+
+
+class Sidecar:
+    """One sidecar with all its parts; ``start``, then ``drain``, then ``close``."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        metrics = Metrics()
+        readiness = Readiness(lambda: self._keyrings.cached_keys)
+        self.kms = GuardedKms(
+            _kms_of(config),
+            metrics,
+            max_concurrent_calls=config.kms.max_concurrent_calls,
+            deadline_seconds=config.kms.deadline_seconds,
+            on_result=readiness.kms_result,
+        )
+        self._keystore: Keystore = WatchedKeystore(
+            create_keystore(config.keystore.url), functools.partial(_on_keystore_result, metrics, readiness)
+        )
+        self._usage = UsageCounts(self._keystore)
+        self._keyrings = _keyrings_of(config, self._keystore, self.kms, metrics)
+        self._rpc = _rpc_of(config, self._keyrings, self._usage, self.kms, metrics)
+        self._http = _http_of(config, metrics, readiness)
+        self._upkeep = Upkeep(
+            self._keyrings,
+            self._usage,
+            readiness,
+            self.kms,
+            self._keystore,
+            sweep_seconds=min(config.cache.ttl_seconds / _SWEEPS_A_TTL, _LONGEST_SWEEP_SECONDS),
+            probe_keyring=next((name for name in config.keyrings if not _WILDCARDS & set(name)), DEFAULT_KEYRING),
+            on_ready=self._rpc.set_ready,
+        )
+        self._upkeep_task: asyncio.Task[None] | None = None
+        metrics.build.labels(__version__, self.kms.name).set(1)
+
+    async def start(self) -> tuple[list[str], str | None]:
+        """Open everything and listen; returns the gRPC addresses, and the HTTP address or None.
+
+        Raises:
+            StartupError: something cannot be opened; call ``close`` all the same.
+        """
+        _make_data_dir(self._config)
+        await self._keystore.open()
+        await self.kms.open()
+        addresses = await self._rpc.start()
+        http_address = None
+        if self._http is not None:
+            host, port = await self._http.start()
+            http_address = f"{host}:{port}"
+        self._upkeep_task = asyncio.create_task(self._upkeep.run(), name="sidekey-upkeep")
+        return addresses, http_address
+
+    async def drain(self, grace_seconds: float) -> None:
+        """Take no new calls, and give those that run some time to finish."""
+        await self._rpc.stop(grace_seconds)
+
+    async def close(self) -> None:
+        """Stop everything that was started; nothing counted is lost."""
+        await self._rpc.stop(0)
+        if self._upkeep_task is not None:
+            self._upkeep_task.cancel()
+            await asyncio.gather(self._upkeep_task, return_exceptions=True)
+        if self._http is not None:
+            await self._http.stop()
+        await self._usage.flush()
+        await self._keyrings.close()
+        await self.kms.close()
+        await self._keystore.close()
+
+
+def _make_data_dir(config: Config) -> None:
+    try:
+        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise StartupError(f"the data directory {config.data_dir} cannot be made: {reason}") from None
+
+
+def _kms_of(config: Config) -> Kms:
+    plugin = config.kms_plugin
+    if plugin is None:
+        return LocalKms(config.data_dir / "kek")
+    assert plugin.plugin is not None  # noqa: S101  (the configuration has checked it)
+    try:
+        return providers.find(plugin.plugin)(plugin.settings)
+    except ValueError as error:
+        raise StartupError(f"plugins: {error}") from None
+
+
+def _keyrings_of(config: Config, keystore: Keystore, kms: Kms, metrics: Metrics) -> Keyrings:
+    clock = SystemClock()
+    path = CipherPath.OPENSSL if config.crypto.force_openssl else CipherPath.AUTO
+    data_keys = DataKeys(keystore, kms, clock, secrets.token_bytes, functools.partial(DataKeyCipher, path=path))
+    lifetime = Lifetime(
+        ttl_seconds=config.cache.ttl_seconds,
+        jitter_fraction=config.cache.jitter_fraction,
+        refresh_after_fraction=config.cache.refresh_after_fraction,
+        failure_seconds=config.cache.unknown_key_seconds,
+        max_entries=config.cache.max_keys,
+    )
+    schedule = RolloverSchedule(config.schedule.roll_over_length)
+    return Keyrings(keystore, data_keys, schedule, lifetime, clock, metrics, may_make=config.may_create_keyring)
+
+
+def _rpc_of(config: Config, keyrings: Keyrings, usage: UsageCounts, kms: Kms, metrics: Metrics) -> RpcServer:
+    server = config.server
+    limits = BatchLimits(server.max_message_bytes, server.max_rows)
+    in_flight = InFlightLimits(server.max_calls_in_flight, server.max_rows_in_flight, server.max_bytes_in_flight)
+    return RpcServer(
+        EncryptionService(keyrings, usage, Admission(in_flight, metrics), limits, metrics),
+        InfoService(limits, kms.name),
+        metrics,
+        addresses=[str(address) for address in server.listen],
+        max_message_bytes=server.max_message_bytes,
+        with_reflection=server.reflection,
+    )
+
+
+def _http_of(config: Config, metrics: Metrics, readiness: Readiness) -> HttpServer | None:
+    address = config.server.http
+    if address is None:
+        return None
+    return HttpServer(
+        (address.host, address.port),
+        metrics,
+        lambda: (readiness.ready, readiness.checks()),
+    )
+
+
+def _on_keystore_result(metrics: Metrics, readiness: Readiness, reachable: bool) -> None:
+    if not reachable:
+        metrics.keystore_errors.inc()
+    readiness.keystore_result(reachable)
