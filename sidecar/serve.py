@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from sidecar import __version__, log
-from sidecar.config import Config
+from sidecar.config import Config, warnings_of
 from sidecar.crypto import selftest
 from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.siv import Path as CipherPath
@@ -20,19 +20,18 @@ from sidecar.http import HttpServer
 from sidecar.keys.clock import SystemClock
 from sidecar.keys.data_key import DataKeys
 from sidecar.keys.keyrings import Keyrings
-from sidecar.keys.readiness import Readiness
+from sidecar.keys.readiness import Readiness, probe
 from sidecar.keys.refreshing import Lifetime
 from sidecar.keys.rollover import RolloverSchedule
 from sidecar.keys.upkeep import Upkeep
 from sidecar.keys.usage import UsageCounts
-from sidecar.keystore.factory import create as create_keystore
 from sidecar.keystore.port import Keystore
 from sidecar.keystore.watched import WatchedKeystore
-from sidecar.kms import providers
 from sidecar.kms.guard import GuardedKms
 from sidecar.kms.local import LocalKms
 from sidecar.kms.port import Kms
 from sidecar.metrics import Metrics
+from sidecar.parts import keystore_of, kms_of
 from sidecar.rpc.admission import Admission, InFlightLimits
 from sidecar.rpc.batches import BatchLimits
 from sidecar.rpc.encryption import DEFAULT_KEYRING, EncryptionService
@@ -43,6 +42,7 @@ _SECOND_SIGNAL_EXIT_CODE = 130
 _SWEEPS_A_TTL = 60
 _LONGEST_SWEEP_SECONDS = 5.0
 _WILDCARDS = frozenset("*?")
+_LOCAL_WRAPPING_KEY = "kek"
 
 logger = structlog.get_logger("sidecar")
 
@@ -56,6 +56,8 @@ def run(config: Config) -> int:
     log.configure(config.log.level, config.log.format)
     log.install_hooks()
     _protect_process()
+    for warning in warnings_of(config):
+        logger.warning("configuration", problem=warning)
     selftest.run()
     asyncio.run(_serve(config))
     return 0
@@ -80,6 +82,7 @@ async def _serve(config: Config) -> None:
             http=http_address,
             kms=sidecar.kms.name,
             kek_id=sidecar.kms.kek_id,
+            ready=sidecar.ready,
             pid=os.getpid(),
         )
         await stopping.wait()
@@ -110,16 +113,18 @@ class Sidecar:
     def __init__(self, config: Config) -> None:
         self._config = config
         metrics = Metrics()
-        readiness = Readiness(lambda: self._keyrings.cached_keys)
+        self._readiness = readiness = Readiness(lambda: self._keyrings.cached_keys)
+        names = (name for name in config.keyrings if not _WILDCARDS & set(name))
+        self._probe_keyring = next(names, DEFAULT_KEYRING)
         self.kms = GuardedKms(
-            _kms_of(config),
+            kms_of(config) or LocalKms(config.data_dir / _LOCAL_WRAPPING_KEY),
             metrics,
             max_concurrent_calls=config.kms.max_concurrent_calls,
             deadline_seconds=config.kms.deadline_seconds,
             on_result=readiness.kms_result,
         )
         self._keystore: Keystore = WatchedKeystore(
-            create_keystore(config.keystore.url), functools.partial(_on_keystore_result, metrics, readiness)
+            keystore_of(config), functools.partial(_on_keystore_result, metrics, readiness)
         )
         self._usage = UsageCounts(self._keystore)
         self._keyrings = _keyrings_of(config, self._keystore, self.kms, metrics)
@@ -132,11 +137,16 @@ class Sidecar:
             self.kms,
             self._keystore,
             sweep_seconds=min(config.cache.ttl_seconds / _SWEEPS_A_TTL, _LONGEST_SWEEP_SECONDS),
-            probe_keyring=next((name for name in config.keyrings if not _WILDCARDS & set(name)), DEFAULT_KEYRING),
+            probe_keyring=self._probe_keyring,
             on_ready=self._rpc.set_ready,
         )
         self._upkeep_task: asyncio.Task[None] | None = None
         metrics.build.labels(__version__, self.kms.name).set(1)
+
+    @property
+    def ready(self) -> bool:
+        """Whether values can be encrypted and decrypted now."""
+        return self._readiness.ready
 
     async def start(self) -> tuple[list[str], str | None]:
         """Open everything and listen; returns the gRPC addresses, and the HTTP address or None.
@@ -152,6 +162,9 @@ class Sidecar:
         if self._http is not None:
             host, port = await self._http.start()
             http_address = f"{host}:{port}"
+        # The first look at the KMS, before anybody is told that there is something to call; bounded by its deadline.
+        await probe(self.kms, self._keystore, self._probe_keyring)
+        await self._rpc.set_ready(self.ready)
         self._upkeep_task = asyncio.create_task(self._upkeep.run(), name="sidekey-upkeep")
         return addresses, http_address
 
@@ -179,17 +192,6 @@ def _make_data_dir(config: Config) -> None:
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise StartupError(f"the data directory {config.data_dir} cannot be made: {reason}") from None
-
-
-def _kms_of(config: Config) -> Kms:
-    plugin = config.kms_plugin
-    if plugin is None:
-        return LocalKms(config.data_dir / "kek")
-    assert plugin.plugin is not None  # noqa: S101  (the configuration has checked it)
-    try:
-        return providers.find(plugin.plugin)(plugin.settings)
-    except ValueError as error:
-        raise StartupError(f"plugins: {error}") from None
 
 
 def _keyrings_of(config: Config, keystore: Keystore, kms: Kms, metrics: Metrics) -> Keyrings:

@@ -28,8 +28,8 @@ def serve(arguments: argparse.Namespace) -> int:
 
 def check_config(arguments: argparse.Namespace) -> int:
     """Check the configuration as far as that goes without opening anything."""
-    from sidecar.cli.checking import check_parts
     from sidecar.config import warnings_of
+    from sidecar.parts import check_parts
 
     config = _config(arguments)
     check_parts(config)
@@ -64,9 +64,9 @@ def keys(arguments: argparse.Namespace) -> int:
     """List the data keys."""
     import asyncio
 
-    from sidecar.cli.checking import keystore_of
     from sidecar.cli.listing import listing
     from sidecar.log import configure
+    from sidecar.parts import keystore_of
 
     config = _config(arguments)
     # To stderr: stdout is the listing alone.

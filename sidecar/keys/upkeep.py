@@ -25,7 +25,7 @@ class Upkeep:
     Args:
         sweep_seconds: time between two sweeps of the cache, a small part of its TTL.
         probe_keyring: the keyring in whose name the KMS is asked how it is.
-        on_ready: called when readiness changes, and once at the start.
+        on_ready: called when readiness changes.
     """
 
     def __init__(
@@ -71,15 +71,15 @@ class Upkeep:
     async def _probe_while_in_trouble(self) -> None:
         wait = _FIRST_PROBE_SECONDS
         while True:
+            await asyncio.sleep(wait)
             if self._readiness.in_trouble:
                 await probe(self._kms, self._keystore, self._probe_keyring)
                 wait = min(wait * 2, _LONGEST_PROBE_SECONDS)
             else:
                 wait = _FIRST_PROBE_SECONDS
-            await asyncio.sleep(wait)
 
     async def _tell_readiness(self) -> None:
-        told: bool | None = None
+        told = self._readiness.ready  # the composition has told the first
         while True:
             ready = self._readiness.ready
             if ready is not told:
