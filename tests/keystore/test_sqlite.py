@@ -277,10 +277,12 @@ async def test_a_table_that_vanished_is_unavailable_with_a_general_text(path: Pa
     assert caught.value.__cause__ is None
 
 
-async def test_no_log_line_holds_a_wrapped_key_even_at_debug(
-    path: Path, keystore: SqlKeystore, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_no_log_line_holds_a_wrapped_key_even_at_debug(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
+    for name in ("aiosqlite", "sqlalchemy.engine", "sqlalchemy.pool"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    keystore = create(f"sqlite:///{path}")
+    await keystore.open()
     stored = record(wrapped_key=b"wrapped-key-bytes")
     await keystore.insert(stored)
     await keystore.get(stored.key_id)
@@ -289,3 +291,4 @@ async def test_no_log_line_holds_a_wrapped_key_even_at_debug(
         await keystore.insert(stored)
     assert "wrapped-key-bytes" not in caplog.text
     assert "INSERT" not in caplog.text
+    await keystore.close()

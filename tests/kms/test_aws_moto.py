@@ -172,6 +172,8 @@ async def test_a_profile_that_does_not_exist_stops_the_start_and_is_not_quoted(
 
 async def test_no_log_line_holds_a_data_key_even_at_debug(moto_kms: MotoKms, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
+    for name in ("botocore", "aiobotocore"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
     kms = create(moto_kms.settings())
     await kms.open()
     data_key = os.urandom(32)
