@@ -98,6 +98,31 @@ def test_an_async_client_made_before_a_fork_works_in_both(target: str) -> None:
     assert _run(ASYNC_FORK, target) == "both spoke\n"
 
 
+USED_BEFORE_FORK = """
+    import asyncio, os, sys
+    import sidekey
+
+    client = sidekey.AsyncClient(sys.argv[1], timeout=10)
+
+    async def there_and_back():
+        return await client.decrypt(await client.encrypt([b"value"]))
+
+    asyncio.run(there_and_back())
+    child = os.fork()
+    if not child:
+        try:
+            asyncio.run(there_and_back())
+        except RuntimeError as error:
+            os._exit(7 if "fork" in str(error) else 8)
+        os._exit(9)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), asyncio.run(there_and_back()))
+"""
+
+
+def test_an_async_client_used_before_a_fork_says_so_in_the_child_instead_of_hanging(target: str) -> None:
+    assert _run(USED_BEFORE_FORK, target) == "7 [b'value']\n"
+
+
 def test_threads_share_one_client(target: str) -> None:
     with sidekey.Client(target, message_bytes=2_000) as client, ThreadPoolExecutor(16) as pool:
 

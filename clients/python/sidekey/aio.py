@@ -31,6 +31,20 @@ if TYPE_CHECKING:
 
 A = TypeVar("A")
 
+_pids: list[int] = []
+"""The process that used gRPC's asyncio first, once there is one."""
+
+
+def _check_fork() -> None:
+    """Raises RuntimeError where gRPC would hang: a child's poller is a thread of its parent's, which no fork copies."""
+    if not _pids:
+        _pids.append(os.getpid())
+    if _pids[0] != os.getpid():
+        raise RuntimeError(
+            "this process was forked after its parent had used AsyncClient, which gRPC's asyncio does not survive: "
+            "start processes with spawn, or fork before the first call"
+        )
+
 
 async def _call(
     send: Callable[[float], Awaitable[A]], accept: Callable[[A], Failure | None], attempts: Attempts
@@ -52,6 +66,7 @@ class _Stubs:
     """A channel and what speaks over it; belongs to the process and the loop that it was made in."""
 
     def __init__(self, settings: Settings) -> None:
+        _check_fork()
         self._pid = os.getpid()
         self._loop = weakref.ref(asyncio.get_running_loop())
         if settings.credentials is None:
@@ -71,7 +86,8 @@ class _Stubs:
 class AsyncClient:
     """``Client`` for asyncio: the same arguments, results and errors; every method but the constructor is awaited.
 
-    The channel is made by the first call and belongs to its event loop; under another loop another is made.
+    The channel is made by the first call and belongs to its event loop; under another loop another is made. A process
+    forked after the first call cannot use it (RuntimeError): gRPC's asyncio does not survive a fork.
     """
 
     def __init__(
