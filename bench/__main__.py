@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import cases, machine, record, report, servers, session, soak
-from bench.allocator import keep_freed_memory
+from sidecar.allocator import keep_freed_memory
 from bench.results import Results
 from bench.run import IN_FLIGHT, Effort, peer_rows
 from bench.targets import judge

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sidekey.v1 import encryption_pb2 as pb
 from sidekey.v1 import encryption_pb2_grpc as pb_grpc
 
-from bench.allocator import keep_freed_memory
+from sidecar.allocator import keep_freed_memory
 from bench.cases import MESSAGE_LIMIT, Mode
 from bench.naive import KEY_ID, SUITE_BYTES, NaiveSiv
 from bench.wire import PB_MODES

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from sidecar import __version__, log
+from sidecar.allocator import keep_freed_memory
 from sidecar.config import Config, warnings_of
 from sidecar.crypto import selftest
 from sidecar.crypto.cipher import DataKeyCipher
@@ -56,6 +57,7 @@ def run(config: Config) -> int:
     log.configure(config.log.level, config.log.format)
     log.install_hooks()
     _protect_process()
+    keep_freed_memory()
     for warning in warnings_of(config):
         logger.warning("configuration", problem=warning)
     selftest.run()

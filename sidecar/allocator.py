@@ -1,7 +1,7 @@
 """Keeps the C allocator from giving memory back to the system between calls, where it is glibc's.
 
 A message of some hundred kilobytes is otherwise mapped, faulted in page by page and unmapped again with every call; on
-the transport alone that is a third of the time. The client and the echo server are measured without it.
+the transport alone that is a third of the time.
 """
 
 import ctypes

@@ -8,7 +8,7 @@ from bench.servers import ROOT
 
 _PROGRAM = """
 import resource
-from bench.allocator import keep_freed_memory
+from sidecar.allocator import keep_freed_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -1,0 +1,1 @@
+"""The demo: a real table, encrypted and decrypted through a real sidecar."""
