@@ -112,21 +112,22 @@ def _stop_on_signals() -> asyncio.Event:
 class Sidecar:
     """One sidecar with all its parts; ``start``, then ``drain``, then ``close``."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, kms: Kms | None = None, keystore: Keystore | None = None) -> None:
+        """``kms``, ``keystore``: in place of the configured ones."""
         self._config = config
         metrics = Metrics()
         self._readiness = readiness = Readiness(lambda: self._keyrings.cached_keys)
         names = (name for name in config.keyrings if not _WILDCARDS & set(name))
         self._probe_keyring = next(names, DEFAULT_KEYRING)
         self.kms = GuardedKms(
-            kms_of(config) or LocalKms(config.data_dir / _LOCAL_WRAPPING_KEY),
+            kms or kms_of(config) or LocalKms(config.data_dir / _LOCAL_WRAPPING_KEY),
             metrics,
             max_concurrent_calls=config.kms.max_concurrent_calls,
             deadline_seconds=config.kms.deadline_seconds,
             on_result=readiness.kms_result,
         )
         self._keystore: Keystore = WatchedKeystore(
-            keystore_of(config), functools.partial(_on_keystore_result, metrics, readiness)
+            keystore or keystore_of(config), functools.partial(_on_keystore_result, metrics, readiness)
         )
         self._usage = UsageCounts(self._keystore)
         self._keyrings = _keyrings_of(config, self._keystore, self.kms, metrics)

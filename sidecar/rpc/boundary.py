@@ -5,13 +5,16 @@ No exception's text passes it but those of our own taxonomy.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
+from sidecar.errors import InvalidRequestError
 from sidecar.metrics import Metrics
 from sidecar.rpc.statuses import DETAILS_KEY, answer_to
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:  # grpc's classes are generic to type checkers alone
     Handler = grpc.RpcMethodHandler[Any, Any]
     Context = grpc.aio.ServicerContext[Any, Any]
     Behaviour = Callable[[Any, Context], Awaitable[Any]]
+    Parse = Callable[[bytes], Any]
 
 
 class Boundary(grpc.aio.ServerInterceptor):
@@ -31,6 +35,13 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Return once no unary call runs."""
+        await self._idle.wait()
 
     async def intercept_service(
         self,
@@ -43,29 +54,43 @@ class Boundary(grpc.aio.ServerInterceptor):
             return handler
         # Only methods that exist get here, so callers cannot make labels.
         method = handler_call_details.method.rpartition("/")[2]
+        # Without a deserializer the request arrives as bytes: one that does not parse gRPC would answer with UNKNOWN and
+        # the parser's own text.
+        parse = cast("Parse", handler.request_deserializer)
         return grpc.unary_unary_rpc_method_handler(
-            self._bounded(cast("Behaviour", handler.unary_unary), method),
-            request_deserializer=handler.request_deserializer,
+            self._bounded(cast("Behaviour", handler.unary_unary), parse, method),
             response_serializer=handler.response_serializer,
         )
 
-    def _bounded(self, behaviour: Behaviour, method: str) -> Behaviour:
+    def _bounded(self, behaviour: Behaviour, parse: Parse, method: str) -> Behaviour:
         observe = self._metrics.call_seconds.labels(method).observe
         answered = self._metrics.calls.labels(method, "OK").inc
 
         async def call(request: Any, context: Context) -> Any:
             started = time.perf_counter()
+            self._began()
             try:
-                response = await behaviour(request, context)
+                response = await behaviour(_parsed(request, parse), context)
             except BaseException as error:
                 observe(time.perf_counter() - started)
                 await self._fail(error, context, method)
                 raise
+            finally:
+                self._ended()
             observe(time.perf_counter() - started)
             answered()
             return response
 
         return call
+
+    def _began(self) -> None:
+        self._running += 1
+        self._idle.clear()
+
+    def _ended(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
 
     async def _fail(self, error: BaseException, context: Context, method: str) -> None:
         """Count a failed call, and end it with a status of ours; returns only where the error is to go on as it is."""
@@ -84,3 +109,11 @@ class Boundary(grpc.aio.ServerInterceptor):
         else:
             log.debug("call_failed", method=method, status=code.name, reason=getattr(error, "reason", ""))
         await context.abort(code, text, trailing_metadata=((DETAILS_KEY, details),))
+
+
+def _parsed(request: bytes, parse: Parse) -> Any:
+    """The message in the bytes; raises InvalidRequestError."""
+    try:
+        return parse(request)
+    except (DecodeError, ValueError):  # ValueError: what protobuf's pure Python raises for text that is no UTF-8
+        raise InvalidRequestError("the request is not a message of this method") from None

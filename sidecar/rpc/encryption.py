@@ -13,6 +13,7 @@ from sidekey.v1 import encryption_pb2 as pb
 from sidekey.v1 import encryption_pb2_grpc as pb_grpc
 
 from sidecar import errors
+from sidecar.crypto.column import Column
 from sidecar.crypto.format import MAX_ASSOCIATED_DATA_BYTES, RowFailure, Suite
 from sidecar.crypto.opening import Opened, Sealed, seal_of
 from sidecar.keys.keyrings import Keyrings
@@ -75,7 +76,8 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
             sealed = data_key.cipher.encrypt(column, suite, associated_data, secrets.token_bytes)
             encode(sealed, response, as_values=as_values)
         self._usage.add(data_key.key_id, column.valid_count)
-        self._count("encrypt", suite, column.valid_count, column.data.size)
+        overhead = suite.overhead_bytes * sealed.valid_count
+        self._count("encrypt", suite, sealed.valid_count, _size_of_values(sealed) - overhead)
         return response
 
     async def Decrypt(  # noqa: N802
@@ -114,15 +116,23 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
         response.row_errors.extend(_row_errors(failed, codes))
 
     def _count_opened(self, sealed: Sealed, opened: Opened) -> None:
+        column = opened.column
         for group in sealed.groups:
-            rows = opened.column.count if group.index is None else group.index.size
-            self._metrics.values.labels("decrypt", group.suite.name.lower()).inc(rows)
-        self._metrics.value_bytes.labels("decrypt", "any").inc(opened.column.data.size)
+            if group.index is None:
+                self._count("decrypt", group.suite, column.valid_count, _size_of_values(column))
+            else:
+                rows = group.index if column.null is None else group.index[~column.null[group.index]]
+                self._count("decrypt", group.suite, rows.size, int(column.rows.lengths[rows].sum()))
 
     def _count(self, direction: str, suite: Suite, values: int, data_bytes: int) -> None:
         mode = suite.name.lower()
         self._metrics.values.labels(direction, mode).inc(values)
         self._metrics.value_bytes.labels(direction, mode).inc(data_bytes)
+
+
+def _size_of_values(answer: Column) -> int:
+    """Bytes of the rows that are not NULL; in an answer a NULL row has bytes only where the width is fixed."""
+    return answer.data.size if answer.width is None else answer.width * answer.valid_count
 
 
 def _keyring_name(name: str) -> str:

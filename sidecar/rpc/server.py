@@ -1,5 +1,6 @@
 """The gRPC server: services, listeners and drain."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,7 @@ from sidecar.rpc.sockets import SocketLock
 ENCRYPTION_SERVICE = encryption_pb2.DESCRIPTOR.services_by_name["EncryptionService"].full_name
 _INFO_SERVICE = info_pb2.DESCRIPTOR.services_by_name["InfoService"].full_name
 _UNIX = "unix://"
+_LAST_WORDS_SECONDS = 0.25
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +43,8 @@ class RpcServer:
         self._addresses = addresses
         self._locks = ExitStack()
         self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(interceptors=[Boundary(metrics)], options=server_options(max_message_bytes))
+        self._boundary = Boundary(metrics)
+        self._server = grpc.aio.server(interceptors=[self._boundary], options=server_options(max_message_bytes))
         encryption_pb2_grpc.add_EncryptionServiceServicer_to_server(encryption, self._server)
         info_pb2_grpc.add_InfoServiceServicer_to_server(info, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -92,5 +95,16 @@ class RpcServer:
     async def stop(self, grace_seconds: float) -> None:
         """Say NOT_SERVING, take no new calls, and give those that run some time to finish."""
         await self._health.enter_graceful_shutdown()
+        ending = asyncio.create_task(self._end_streams())
         await self._server.stop(grace_seconds)
+        ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)
         self._locks.close()
+
+    async def _end_streams(self) -> None:
+        """Cut streams off once nothing else runs: health's watchers never end, and would take all the time there is."""
+        # By then watchers have been told, and what was on its way in when the listeners closed has begun.
+        await asyncio.sleep(_LAST_WORDS_SECONDS)
+        await self._boundary.idle()
+        # Not 0: the last answers may still be on their way out.
+        await self._server.stop(_LAST_WORDS_SECONDS)
