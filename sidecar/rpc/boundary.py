@@ -35,6 +35,7 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._handlers: dict[str, Handler] = {}
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -49,18 +50,22 @@ class Boundary(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """Wrap the handler of a call; an unknown method has none, and gRPC answers it with UNIMPLEMENTED."""
+        known = self._handlers.get(handler_call_details.method)
+        if known is not None:
+            return known
         handler = await continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
         # Only methods that exist get here, so callers cannot make labels.
         method = handler_call_details.method.rpartition("/")[2]
-        # Without a deserializer the request arrives as bytes: one that does not parse gRPC would answer with UNKNOWN and
+        # Without a deserializer the request arrives as bytes: gRPC would answer what does not parse with UNKNOWN and
         # the parser's own text.
         parse = cast("Parse", handler.request_deserializer)
-        return grpc.unary_unary_rpc_method_handler(
+        self._handlers[handler_call_details.method] = wrapped = grpc.unary_unary_rpc_method_handler(
             self._bounded(cast("Behaviour", handler.unary_unary), parse, method),
             response_serializer=handler.response_serializer,
         )
+        return wrapped
 
     def _bounded(self, behaviour: Behaviour, parse: Parse, method: str) -> Behaviour:
         observe = self._metrics.call_seconds.labels(method).observe
