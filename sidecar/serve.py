@@ -38,6 +38,7 @@ from sidecar.rpc.batches import BatchLimits
 from sidecar.rpc.encryption import DEFAULT_KEYRING, EncryptionService
 from sidecar.rpc.info import InfoService
 from sidecar.rpc.server import RpcServer
+from sidecar.rpc.traffic import Traffic
 
 _SECOND_SIGNAL_EXIT_CODE = 130
 _SWEEPS_A_TTL = 60
@@ -217,7 +218,7 @@ def _rpc_of(config: Config, keyrings: Keyrings, usage: UsageCounts, kms: Kms, me
     limits = BatchLimits(server.max_message_bytes, server.max_rows)
     in_flight = InFlightLimits(server.max_calls_in_flight, server.max_rows_in_flight, server.max_bytes_in_flight)
     return RpcServer(
-        EncryptionService(keyrings, usage, Admission(in_flight, metrics), limits, metrics),
+        EncryptionService(keyrings, usage, Admission(in_flight, metrics), limits, Traffic(metrics)),
         InfoService(limits, kms.name),
         metrics,
         addresses=[str(address) for address in server.listen],

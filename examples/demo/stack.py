@@ -1,4 +1,4 @@
-"""What the demo runs on: a sidecar process on its embedded default, or on the AWS KMS API served by moto on loopback."""
+"""What the demo runs on: a sidecar process on its embedded default, or on the AWS KMS API, which moto serves."""
 
 import contextlib
 import json
@@ -37,7 +37,7 @@ class Sidecar:
 
 @contextlib.contextmanager
 def running(kms: str) -> Iterator[Sidecar]:
-    """A sidecar with the local wrapping key (``local``) or AWS KMS (``aws``); everything is stopped and removed after."""
+    """A sidecar with the local wrapping key (``local``) or AWS KMS (``aws``), stopped and removed after."""
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sidekey-demo-")))
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("SIDEKEY_", "AWS_"))}

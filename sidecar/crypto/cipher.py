@@ -1,6 +1,6 @@
 """One data key, ready to work: encrypts columns and decrypts rows. Owns how a suite's rows are framed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -68,6 +68,28 @@ class DataKeyCipher:
         front = self._headers[suite]
         self._sivs[suite].encrypt_rows(rows, target, [front + associated_data], nonces, Frame(front, randomized))
 
+    def encrypt_values(
+        self, values: Sequence[bytes], suite: Suite, associated_data: bytes, random: RandomBytes
+    ) -> list[bytes]:
+        """Encrypt few values of at most 8 MiB, one by one; ``random`` is asked once for all nonces."""
+        siv, front = self._sivs[suite], self._headers[suite]
+        bound = front + associated_data
+        if suite is Suite.DETERMINISTIC:
+            return [front + siv.encrypt_value(value, (bound,)) for value in values]
+        pool = random(NONCE_BYTES * len(values))
+        nonces = (pool[at : at + NONCE_BYTES] for at in range(0, len(pool), NONCE_BYTES))
+        return [
+            front + nonce + siv.encrypt_value(value, (bound, nonce))
+            for value, nonce in zip(values, nonces, strict=True)
+        ]
+
+    def decrypt_value(self, ciphertext: bytes, suite: Suite, associated_data: bytes) -> bytes | None:
+        """Decrypt one ciphertext that has this key's header of ``suite`` and is long enough; None: not authentic."""
+        terms = [self._headers[suite] + associated_data]
+        if suite is Suite.RANDOMIZED:
+            terms.append(ciphertext[HEADER_BYTES : suite.lead_bytes])
+        return self._sivs[suite].decrypt_value(memoryview(ciphertext)[suite.lead_bytes :], terms)
+
     def decrypt_rows(self, rows: Rows, target: Rows, suite: Suite, associated_data: bytes) -> Flags:
         """Decrypt rows that begin with this key's header of ``suite`` and are long enough for it.
 
@@ -93,4 +115,9 @@ def _check_sizes(rows: Rows, live: np.ndarray[tuple[int], np.dtype[np.int64]] | 
     at = int(rows.lengths.argmax())
     row = at if live is None else int(live[at])
     size = int(rows.lengths[at])
-    raise ValueTooLargeError(f"row {row} has {size} bytes; a value may have at most {MAX_VALUE_BYTES}")
+    raise too_large(row, size)
+
+
+def too_large(row: int, size: int) -> ValueTooLargeError:
+    """The error for a value over the limit."""
+    return ValueTooLargeError(f"row {row} has {size} bytes; a value may have at most {MAX_VALUE_BYTES}")

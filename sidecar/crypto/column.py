@@ -59,7 +59,7 @@ class Column:
         if self.width is not None:
             return Rows.uniform(self.data, start=0, stride=self.width, count=self.count, width=self.width)
         assert self.offsets is not None  # noqa: S101  (a column has offsets or a width)
-        return Rows.ragged(self.data, self.offsets)
+        return Rows.checked(self.data, self.offsets)
 
     @cached_property
     def valid_count(self) -> int:

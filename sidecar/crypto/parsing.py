@@ -45,8 +45,8 @@ def parse(column: Column) -> tuple[tuple[Group, ...], Codes]:
     """
     rows, null = column.rows, column.null
     headers = _headers(rows)
-    if null is not None and column.width is not None and column.valid_count:
-        headers[null] = headers[~null][0]
+    if null is not None and column.width is not None:
+        headers[null] = headers[~null][0] if column.valid_count else 0
     if column.count and (null is None or column.width is not None) and bool((headers == headers[0]).all()):
         group = _alike(int(headers[0]), rows)
         if group is not None:
@@ -59,7 +59,7 @@ def _headers(rows: Rows) -> _Headers:
     if rows.stride is not None and rows.count and int(rows.lengths[0]) >= HEADER_BYTES:
         start = int(rows.starts[0])
         runs = blocks.items(rows.data, HEADER_BYTES, start=start, stride=rows.stride, count=rows.count)
-        return np.ascontiguousarray(runs).view("<u8")
+        return np.array(runs).view("<u8")  # a copy: the headers of NULL rows are replaced
     headers = np.zeros(rows.count, "<u8")
     index = np.flatnonzero(rows.lengths >= HEADER_BYTES)
     if index.size:

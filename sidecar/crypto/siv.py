@@ -17,6 +17,7 @@ from sidecar.crypto.blocks import BLOCK, BLOCK_BYTES, Bytes, Index, Planes, word
 from sidecar.crypto.framing import Frame, clear_behind, read, write_opened, write_sealed
 from sidecar.crypto.planes import PlaneSiv
 from sidecar.crypto.rows import Offsets, Rows, keep_rows, offsets_of
+from sidecar.errors import InvalidBatchError
 
 Flags = npt.NDArray[np.bool_]
 
@@ -117,6 +118,17 @@ class ColumnSiv:
             starts = offsets_of(lengths)
         return out, starts, ok
 
+    def encrypt_value(self, value: bytes | memoryview, components: Sequence[bytes]) -> bytes:
+        """Encrypt one value with OpenSSL's AES-SIV; ``components``: all of S2V's before the value."""
+        return self._aead.encrypt(value, list(components))
+
+    def decrypt_value(self, row: bytes | memoryview, components: Sequence[bytes]) -> bytes | None:
+        """Decrypt one row ``siv || ct`` of at least 16 bytes; None where it is not authentic."""
+        try:
+            return self._aead.decrypt(row, list(components))
+        except InvalidTag:
+            return None
+
     # --- rows in place: what the column cipher builds on
 
     def encrypt_rows(
@@ -193,8 +205,9 @@ class ColumnSiv:
         spots = zip(rows.starts.tolist(), rows.lengths.tolist(), target.starts.tolist(), strict=True)
         for i, (start, length, at) in enumerate(spots):
             nonce = b"" if nonces is None else nonces[i].tobytes()
-            sealed = self._aead.encrypt(source[start : start + length], [*components, nonce] if nonce else components)
-            row = frame.header + nonce + sealed if frame.with_nonce else frame.header + sealed
+            terms = [*components, nonce] if nonce else components
+            row = frame.header + nonce * frame.with_nonce
+            row += self.encrypt_value(source[start : start + length], terms)
             out[at : at + len(row)] = row
 
     def _decrypt_each(self, rows: Rows, target: Rows, associated_data: Sequence[bytes], nonces: Planes | None) -> Flags:
@@ -205,9 +218,8 @@ class ColumnSiv:
         spots = zip(rows.starts.tolist(), rows.lengths.tolist(), target.starts.tolist(), strict=True)
         for i, (start, length, at) in enumerate(spots):
             terms = components if nonces is None else [*components, nonces[i].tobytes()]
-            try:
-                value = self._aead.decrypt(source[start : start + length], terms)
-            except InvalidTag:
+            value = self.decrypt_value(source[start : start + length], terms)
+            if value is None:
                 ok[i] = False
                 value = bytes(length - BLOCK_BYTES)
             out[at : at + len(value)] = value
@@ -250,7 +262,7 @@ def as_plane(nonces: npt.NDArray[np.uint8] | None, count: int) -> Planes | None:
     if nonces is None:
         return None
     if nonces.shape != (count, BLOCK_BYTES) or nonces.dtype != np.uint8:
-        raise ValueError(f"nonces must be a uint8 array of shape ({count}, {BLOCK_BYTES})")
+        raise InvalidBatchError(f"nonces must be a uint8 array of shape ({count}, {BLOCK_BYTES})")
     return np.ascontiguousarray(nonces).reshape(-1).view(BLOCK)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
 import structlog
-from cachetools import TLRUCache, TTLCache
+from cachetools import Cache, TLRUCache, TTLCache
 
 from sidecar.errors import RETRYABLE, SidekeyError
 from sidecar.keys.clock import Clock
@@ -35,7 +35,7 @@ class Lifetime:
     refresh_after_fraction: float
     """From this fraction of its life on, an entry in use is fetched again in the background."""
     failure_seconds: float
-    """For so long a permanent failure is remembered, so that asking again costs nothing."""
+    """For so long a permanent failure is remembered, so that asking again costs nothing; 0: not at all."""
     max_entries: int
     max_background_fetches: int = 64
 
@@ -45,8 +45,8 @@ class Lifetime:
             raise ValueError("the TTL must be more than 0 seconds")
         if not (0 <= self.jitter_fraction < 1 and 0 < self.refresh_after_fraction < 1):
             raise ValueError("jitter must be in [0, 1) and refresh-after in (0, 1)")
-        if self.failure_seconds <= 0 or self.max_entries < 1 or self.max_background_fetches < 1:
-            raise ValueError("failures must be remembered for some time, and there must be room for an entry")
+        if not 0 <= self.failure_seconds < math.inf or self.max_entries < 1 or self.max_background_fetches < 1:
+            raise ValueError("failures must not be remembered for ever, and there must be room for an entry")
 
 
 class Events(Protocol):
@@ -95,6 +95,10 @@ class _Entries(TLRUCache[K, _Entry[V]]):
         super().__init__(max_entries, lambda _key, entry, _now: entry.expires_at, timer)
         self._on_capacity = on_capacity
 
+    def glance(self, key: K) -> _Entry[V] | None:
+        """The entry, if it is alive, without moving it away from the least recently used."""
+        return Cache.__getitem__(self, key) if key in self else None
+
     def popitem(self) -> tuple[K, _Entry[V]]:
         """Called by cachetools to make room."""
         self._on_capacity()
@@ -132,8 +136,9 @@ class RefreshingCache(Generic[K, V]):
 
     def peek(self, key: K) -> V | None:
         """The value if it is here and alive, counted as a use; starts its refresh where that is due."""
-        entry = self._entries.get(key)
-        if entry is None:
+        try:
+            entry = self._entries[key]
+        except KeyError:
             return None
         entry.used = True
         self._events.lookup("stale" if entry.failed_refreshes else "hit")
@@ -183,7 +188,7 @@ class RefreshingCache(Generic[K, V]):
         for key in list(self._entries):
             if len(self._flights) >= self._lifetime.max_background_fetches:
                 return
-            entry = self._entries.get(key)
+            entry = self._entries.glance(key)
             if entry is not None and entry.used and entry.refresh_at <= now:
                 self._fly_for(key)
 
@@ -198,6 +203,7 @@ class RefreshingCache(Generic[K, V]):
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
         self._entries.clear()
+        self._failures.clear()
         self._events.size(0)
 
     def _fly_for(self, key: K) -> asyncio.Task[V]:
@@ -246,7 +252,7 @@ class RefreshingCache(Generic[K, V]):
 
     def _outage(self, key: K, error: Exception) -> None:
         """An entry whose refresh failed for now goes on until its expiry, and is tried again ever more rarely."""
-        entry = self._entries.get(key)
+        entry = self._entries.glance(key)
         if entry is None:
             return
         entry.failed_refreshes += 1

@@ -25,10 +25,12 @@ class Admission:
 
     def __init__(self, limits: InFlightLimits, metrics: Metrics) -> None:
         self._limits = limits
-        self._metrics = metrics
         self._calls = 0
         self._rows = 0
         self._bytes = 0
+        # Read when they are scraped, so that a call does not pay for them.
+        metrics.calls_in_flight.set_function(lambda: self._calls)
+        metrics.bytes_in_flight.set_function(lambda: self._bytes)
 
     @contextmanager
     def admit(self, rows: int, data_bytes: int) -> Iterator[None]:
@@ -38,13 +40,12 @@ class Admission:
             LimitExceededError: there is no room now; the caller tries later, or with less in flight.
         """
         limits = self._limits
-        for what, wanted, most in (
-            ("calls", self._calls + 1, limits.calls),
-            ("rows", self._rows + rows, limits.rows),
-            ("bytes", self._bytes + data_bytes, limits.data_bytes),
-        ):
-            if wanted > most:
-                raise LimitExceededError(f"too many {what} in flight: at most {most} at once; try again later")
+        if self._calls >= limits.calls:
+            raise _full("calls", limits.calls)
+        if self._rows + rows > limits.rows:
+            raise _full("rows", limits.rows)
+        if self._bytes + data_bytes > limits.data_bytes:
+            raise _full("bytes", limits.data_bytes)
         self._add(1, rows, data_bytes)
         try:
             yield
@@ -55,5 +56,7 @@ class Admission:
         self._calls += calls
         self._rows += rows
         self._bytes += data_bytes
-        self._metrics.calls_in_flight.set(self._calls)
-        self._metrics.bytes_in_flight.set(self._bytes)
+
+
+def _full(what: str, most: int) -> LimitExceededError:
+    return LimitExceededError(f"too many {what} in flight: at most {most} at once; try again later")

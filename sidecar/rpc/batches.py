@@ -1,17 +1,18 @@
 """Batches of the contract to columns and back. Owns the check of every length that comes from outside."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from sidekey.v1 import encryption_pb2 as pb
 
-from sidecar.crypto.blocks import Bytes
+from sidecar.crypto.cipher import too_large
 from sidecar.crypto.column import Column, Flags
 from sidecar.crypto.format import MAX_VALUE_BYTES, Suite
 from sidecar.crypto.rows import offsets_of
 from sidecar.errors import InvalidBatchError, LimitExceededError
 
+_FEW_VALUES = 24  # below, values one by one are faster than a column of them
 _OFFSET_BYTES = 4
 _VALIDITY_PADDING_BYTES = 64  # Arrow pads its buffers to so many bytes
 _MAX_WIDTH = MAX_VALUE_BYTES + max(suite.overhead_bytes for suite in Suite)
@@ -36,10 +37,24 @@ class BatchLimits:
         """Raise LimitExceededError if the answer, each row ``overhead_bytes`` longer, would be too long to send."""
         a_row = overhead_bytes + (_ENTRY_BYTES if as_values else _OFFSET_BYTES * (column.width is None))
         size = _ENVELOPE_BYTES + column.data.size + column.count * a_row + (column.count + 7) // 8
+        self._check_answer_size(size)
+
+    def _check_answer_size(self, size: int) -> None:
         if size > self.max_message_bytes:
             raise LimitExceededError(
                 f"the answer would have {size} bytes, and a message may have {self.max_message_bytes}: send fewer rows"
             )
+
+    def check_few(self, values: Sequence[bytes], overhead_bytes: int) -> int:
+        """The size of few values in bytes; raises as ``check_answer``, or ValueTooLargeError."""
+        self.check_rows(len(values))
+        size = 0
+        for row, value in enumerate(values):
+            if len(value) > MAX_VALUE_BYTES:
+                raise too_large(row, len(value))
+            size += len(value)
+        self._check_answer_size(_ENVELOPE_BYTES + size + len(values) * (overhead_bytes + _ENTRY_BYTES))
+        return size
 
     def check_row_errors(self, column: Column, failures: int) -> None:
         """Raise LimitExceededError if so many row errors beside the values would be too long to send."""
@@ -106,26 +121,38 @@ def _decode_validity(validity: bytes, count: int) -> Flags | None:
     return null
 
 
+def few_values(request: pb.EncryptRequest | pb.DecryptRequest) -> list[bytes] | None:
+    """The values of a ValueBatch of few rows without NULLs; None for every other batch, which becomes a column."""
+    if request.WhichOneof("batch") != "values" or len(request.values.values) > _FEW_VALUES or request.values.validity:
+        return None
+    return list(request.values.values)
+
+
 def encode(column: Column, response: pb.EncryptResponse | pb.DecryptResponse, *, as_values: bool) -> None:
     """Put a column into a response, in the shape of its question."""
     validity = b"" if column.null is None else np.packbits(~column.null, bitorder="little").tobytes()
-    if not as_values:
-        batch = response.column
-        # Sets the field also where every buffer is empty, so that the answer always has its question's shape.
-        batch.data = column.data.tobytes()
-        batch.SetInParent()
-        if column.offsets is None:
-            batch.byte_width = column.width or 0
-        else:
-            batch.offsets = column.offsets.astype("<i4").tobytes()
-        batch.validity = validity
+    if as_values:
+        # Set also where there are no values, so that the answer always has its question's shape.
+        response.values.SetInParent()
+        response.values.values.extend(_split(column))
+        response.values.validity = validity
         return
-    response.values.SetInParent()
-    response.values.values.extend(_split(column.data, column))
-    response.values.validity = validity
+    batch = response.column
+    batch.SetInParent()
+    batch.data = column.data.tobytes()
+    if column.offsets is None:
+        batch.byte_width = column.width or 0
+    else:
+        batch.offsets = column.offsets.astype("<i4", copy=False).tobytes()
+    batch.validity = validity
 
 
-def _split(data: Bytes, column: Column) -> list[bytes]:
-    whole = data.tobytes()
-    ends: npt.NDArray[np.int64] = column.rows.starts + column.rows.lengths
-    return [whole[start:end] for start, end in zip(column.rows.starts.tolist(), ends.tolist(), strict=True)]
+def _split(column: Column) -> list[bytes]:
+    """The rows as bytes objects."""
+    rows = column.rows
+    if rows.stride and rows.count:
+        # Items of a void dtype become bytes objects in one pass.
+        split: list[bytes] = column.data.view(f"V{rows.stride}").tolist()
+        return split
+    data, ends = column.data.tobytes(), (rows.starts + rows.lengths).tolist()
+    return [data[start:end] for start, end in zip(rows.starts.tolist(), ends, strict=True)]

@@ -1,10 +1,10 @@
-"""EncryptionService: from request to columns, keys and back."""
+"""EncryptionService: from request to columns, data keys and back."""
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Final
 
 import grpc
@@ -13,18 +13,19 @@ from sidekey.v1 import encryption_pb2 as pb
 from sidekey.v1 import encryption_pb2_grpc as pb_grpc
 
 from sidecar import errors
+from sidecar.crypto import few
 from sidecar.crypto.column import Column
 from sidecar.crypto.format import MAX_ASSOCIATED_DATA_BYTES, RowFailure, Suite
 from sidecar.crypto.opening import Opened, Sealed, seal_of
 from sidecar.keys.keyrings import Keyrings
 from sidecar.keys.usage import UsageCounts
-from sidecar.metrics import Metrics
 from sidecar.rpc.admission import Admission
-from sidecar.rpc.batches import BatchLimits, decode, encode
+from sidecar.rpc.batches import BatchLimits, decode, encode, few_values
+from sidecar.rpc.row_errors import call_error, row_errors
+from sidecar.rpc.traffic import Traffic
 
 DEFAULT_KEYRING: Final = "default"
 _KEYRING_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_FIRST_ROWS = 10
 
 _SUITES = {
     pb.MODE_UNSPECIFIED: Suite.RANDOMIZED,
@@ -32,32 +33,21 @@ _SUITES = {
     pb.MODE_DETERMINISTIC: Suite.DETERMINISTIC,
 }
 
-# When a call is all or nothing, its error is the worst of its rows': first what no retry and no operator can mend.
-_CALL_ERRORS: tuple[tuple[type[errors.SidekeyError], frozenset[RowFailure]], ...] = (
-    (errors.CorruptKeyError, frozenset({RowFailure.KEY_CORRUPT})),
-    (
-        errors.DecryptFailedError,
-        frozenset({RowFailure.MALFORMED, RowFailure.UNKNOWN_KEY, RowFailure.AUTHENTICATION_FAILED}),
-    ),
-    (errors.WrongKeyringError, frozenset({RowFailure.WRONG_KEYRING})),
-    (errors.KeyDestroyedError, frozenset({RowFailure.KEY_DESTROYED})),
-    (errors.KeyDisabledError, frozenset({RowFailure.KEY_DISABLED})),
-    (errors.KmsDeniedError, frozenset({RowFailure.PERMISSION_DENIED})),
-    (errors.KeyUnavailableError, frozenset({RowFailure.KEY_UNAVAILABLE})),
-)
-
 
 class EncryptionService(pb_grpc.EncryptionServiceServicer):
-    """Encrypts and decrypts batches. The cipher works on the event loop's thread: ciphers are not for two threads."""
+    """Encrypts and decrypts batches. The cipher works on the event loop's thread: ciphers are not for two threads.
+
+    A batch of few values goes through lists, every other through columns; the answers are the same.
+    """
 
     def __init__(
-        self, keyrings: Keyrings, usage: UsageCounts, admission: Admission, limits: BatchLimits, metrics: Metrics
+        self, keyrings: Keyrings, usage: UsageCounts, admission: Admission, limits: BatchLimits, traffic: Traffic
     ) -> None:
         self._keyrings = keyrings
         self._usage = usage
         self._admission = admission
         self._limits = limits
-        self._metrics = metrics
+        self._traffic = traffic
 
     async def Encrypt(  # noqa: N802
         self, request: pb.EncryptRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -68,6 +58,9 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
             raise errors.UnknownModeError(f"mode {request.mode} is unknown; use MODE_RANDOMIZED or MODE_DETERMINISTIC")
         keyring = _keyring_name(request.keyring or DEFAULT_KEYRING)
         associated_data = _associated_data(request.associated_data)
+        values = few_values(request)
+        if values is not None:
+            return await self._encrypt_few(values, keyring, suite, associated_data)
         column, as_values = decode(request, self._limits)
         self._limits.check_answer(column, suite.overhead_bytes, as_values=as_values)
         response = pb.EncryptResponse()
@@ -77,8 +70,19 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
             encode(sealed, response, as_values=as_values)
         self._usage.add(data_key.key_id, column.valid_count)
         overhead = suite.overhead_bytes * sealed.valid_count
-        self._count("encrypt", suite, sealed.valid_count, _size_of_values(sealed) - overhead)
+        self._traffic.count("encrypt", suite, sealed.valid_count, _size_of_values(sealed) - overhead)
         return response
+
+    async def _encrypt_few(
+        self, values: Sequence[bytes], keyring: str, suite: Suite, associated_data: bytes
+    ) -> pb.EncryptResponse:
+        size = self._limits.check_few(values, suite.overhead_bytes)
+        with self._admission.admit(len(values), size):
+            data_key = await self._keyrings.primary(keyring)
+            answer = data_key.cipher.encrypt_values(values, suite, associated_data, secrets.token_bytes)
+        self._usage.add(data_key.key_id, len(values))
+        self._traffic.count("encrypt", suite, len(values), size)
+        return pb.EncryptResponse(values=pb.ValueBatch(values=answer))
 
     async def Decrypt(  # noqa: N802
         self, request: pb.DecryptRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -90,6 +94,9 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
             )
         keyring = _keyring_name(request.keyring) if request.keyring else None
         associated_data = _associated_data(request.associated_data)
+        values = few_values(request)
+        if values is not None:
+            return await self._decrypt_few(values, keyring, associated_data, request.on_error)
         column, as_values = decode(request, self._limits)
         response = pb.DecryptResponse()
         with self._admission.admit(column.count, column.data.size):
@@ -98,41 +105,63 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
             opened = sealed.open(keys, associated_data)
             failed = np.flatnonzero(opened.failures)
             if failed.size:
-                self._report(request.on_error, opened, failed.tolist(), response)
+                self._limits.check_row_errors(opened.column, failed.size)
+                failures = [RowFailure(code) for code in opened.failures[failed].tolist()]
+                self._report(failed.tolist(), failures, request.on_error, response)
             encode(opened.column, response, as_values=as_values)
-        self._count_opened(sealed, opened)
+        self._count_decrypted(sealed, opened)
         return response
 
-    def _report(self, on_error: pb.OnError, opened: Opened, failed: list[int], response: pb.DecryptResponse) -> None:
-        """List failed rows in the response, or raise where the call is all or nothing."""
-        counts = np.bincount(opened.failures)
-        for failure in RowFailure:
-            if failure < counts.size and counts[failure]:
-                self._metrics.row_errors.labels(failure.name).inc(int(counts[failure]))
-        codes = [RowFailure(code) for code in opened.failures[failed].tolist()]
-        if on_error != pb.ON_ERROR_REPORT:
-            raise _call_error(failed, codes)
-        self._limits.check_row_errors(opened.column, len(failed))
-        response.row_errors.extend(_row_errors(failed, codes))
+    async def _decrypt_few(
+        self, values: Sequence[bytes], keyring: str | None, associated_data: bytes, on_error: pb.OnError
+    ) -> pb.DecryptResponse:
+        response = pb.DecryptResponse()
+        size = sum(map(len, values))
+        with self._admission.admit(len(values), size):
+            headers = [few.read_header(value) for value in values]
+            key_ids = dict.fromkeys(header.key_id for header in headers if header)
+            keys = await self._keyrings.for_decryption(key_ids, keyring)
+            answer = few.decrypt(values, headers, keys, associated_data)
+        failed = [row for row, value in enumerate(answer) if isinstance(value, RowFailure)]
+        if failed:
+            self._report(failed, [value for value in answer if isinstance(value, RowFailure)], on_error, response)
+            response.values.validity = _validity(len(answer), failed)
+        response.values.values.extend([b"" if isinstance(value, RowFailure) else value for value in answer])
+        for header, value in zip(headers, answer, strict=True):
+            if header is not None and not isinstance(value, RowFailure):
+                self._traffic.count("decrypt", header.suite, 1, len(value))
+        return response
 
-    def _count_opened(self, sealed: Sealed, opened: Opened) -> None:
+    def _report(
+        self, rows: Sequence[int], failures: Sequence[RowFailure], on_error: pb.OnError, response: pb.DecryptResponse
+    ) -> None:
+        """List failed rows in the response, or raise where the call is all or nothing."""
+        self._traffic.count_failures(failures)
+        if on_error != pb.ON_ERROR_REPORT:
+            raise call_error(rows, failures)
+        response.row_errors.extend(row_errors(rows, failures))
+
+    def _count_decrypted(self, sealed: Sealed, opened: Opened) -> None:
         column = opened.column
         for group in sealed.groups:
             if group.index is None:
-                self._count("decrypt", group.suite, column.valid_count, _size_of_values(column))
+                self._traffic.count("decrypt", group.suite, column.valid_count, _size_of_values(column))
             else:
                 rows = group.index if column.null is None else group.index[~column.null[group.index]]
-                self._count("decrypt", group.suite, rows.size, int(column.rows.lengths[rows].sum()))
-
-    def _count(self, direction: str, suite: Suite, values: int, data_bytes: int) -> None:
-        mode = suite.name.lower()
-        self._metrics.values.labels(direction, mode).inc(values)
-        self._metrics.value_bytes.labels(direction, mode).inc(data_bytes)
+                self._traffic.count("decrypt", group.suite, rows.size, int(column.rows.lengths[rows].sum()))
 
 
 def _size_of_values(answer: Column) -> int:
     """Bytes of the rows that are not NULL; in an answer a NULL row has bytes only where the width is fixed."""
     return answer.data.size if answer.width is None else answer.width * answer.valid_count
+
+
+def _validity(count: int, null: Sequence[int]) -> bytes:
+    """A bitmap of ``count`` rows with these rows NULL."""
+    bits = (1 << count) - 1
+    for row in null:
+        bits &= ~(1 << row)
+    return bits.to_bytes((count + 7) // 8, "little")
 
 
 def _keyring_name(name: str) -> str:
@@ -149,33 +178,3 @@ def _associated_data(data: bytes) -> bytes:
             f"associated_data has {len(data)} bytes; it may have at most {MAX_ASSOCIATED_DATA_BYTES}"
         )
     return data
-
-
-_CONTRACT_CODES: dict[RowFailure, pb.RowErrorCode] = {
-    RowFailure.MALFORMED: pb.ROW_ERROR_CODE_MALFORMED,
-    RowFailure.UNKNOWN_KEY: pb.ROW_ERROR_CODE_UNKNOWN_KEY,
-    RowFailure.KEY_DISABLED: pb.ROW_ERROR_CODE_KEY_DISABLED,
-    RowFailure.KEY_DESTROYED: pb.ROW_ERROR_CODE_KEY_DESTROYED,
-    RowFailure.KEY_UNAVAILABLE: pb.ROW_ERROR_CODE_KEY_UNAVAILABLE,
-    RowFailure.AUTHENTICATION_FAILED: pb.ROW_ERROR_CODE_AUTHENTICATION_FAILED,
-    RowFailure.PERMISSION_DENIED: pb.ROW_ERROR_CODE_PERMISSION_DENIED,
-    RowFailure.WRONG_KEYRING: pb.ROW_ERROR_CODE_WRONG_KEYRING,
-    # The contract has no code for a corrupt key: it is unavailable, and no retry helps.
-    RowFailure.KEY_CORRUPT: pb.ROW_ERROR_CODE_KEY_UNAVAILABLE,
-}
-
-
-def _row_errors(rows: list[int], codes: list[RowFailure]) -> Iterable[pb.RowError]:
-    return (
-        pb.RowError(row=row, code=_CONTRACT_CODES[code], retryable=code.retryable)
-        for row, code in zip(rows, codes, strict=True)
-    )
-
-
-def _call_error(rows: list[int], codes: list[RowFailure]) -> errors.SidekeyError:
-    """The error of an all-or-nothing call; its text names the first rows."""
-    present = set(codes)
-    kind = next(kind for kind, of_kind in _CALL_ERRORS if present & of_kind)
-    first = ", ".join(f"row {row}: {code.name}" for row, code in zip(rows[:_FIRST_ROWS], codes, strict=False))
-    more = f", and {len(rows) - _FIRST_ROWS} more" if len(rows) > _FIRST_ROWS else ""
-    return kind(f"{len(rows)} rows cannot be decrypted ({first}{more})")
