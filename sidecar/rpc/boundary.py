@@ -61,7 +61,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         # Without a deserializer the request arrives as bytes: gRPC would answer what does not parse with UNKNOWN and
         # the parser's own text.
         parse = cast("Parse", handler.request_deserializer)
-        self._handlers[handler_call_details.method] = wrapped = grpc.unary_unary_rpc_method_handler(
+        bounded: Handler = grpc.unary_unary_rpc_method_handler(
             self._bounded(cast("Behaviour", handler.unary_unary), parse, method),
             response_serializer=handler.response_serializer,
         )
