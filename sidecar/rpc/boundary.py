@@ -65,7 +65,8 @@ class Boundary(grpc.aio.ServerInterceptor):
             self._bounded(cast("Behaviour", handler.unary_unary), parse, method),
             response_serializer=handler.response_serializer,
         )
-        return wrapped
+        self._handlers[handler_call_details.method] = bounded
+        return bounded
 
     def _bounded(self, behaviour: Behaviour, parse: Parse, method: str) -> Behaviour:
         observe = self._metrics.call_seconds.labels(method).observe
