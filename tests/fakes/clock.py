@@ -24,3 +24,7 @@ class FakeClock:
             raise ValueError("time does not run backwards")
         self._monotonic += seconds
         self._now += timedelta(seconds=seconds)
+
+    def set_back(self, seconds: float) -> None:
+        """An operator sets the time of day back; the monotonic clock knows nothing of it."""
+        self._now -= timedelta(seconds=seconds)

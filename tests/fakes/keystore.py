@@ -15,7 +15,8 @@ class MemoryKeystore:
 
     ``fail_with``: raised by every call but open and close. ``fail_inserts_with``: raised by insert alone.
     ``delay_seconds``: slept before an answer. ``gate``: an event that every call waits for.
-    ``calls``: how often each method was called, by its name. Hand one to several users to share a "database":
+    ``calls``: how often each method was called, by its name. ``journal``: a list, to be shared with other fakes, that
+    gets "insert" when a data key is durable. Hand one to several users to share a "database":
     ``other = MemoryKeystore(store.rows)``.
     """
 
@@ -26,6 +27,7 @@ class MemoryKeystore:
         self.delay_seconds = 0.0
         self.gate: asyncio.Event | None = None
         self.calls: dict[str, int] = {}
+        self.journal: list[str] = []
         self._open = False
 
     async def open(self) -> None:
@@ -57,6 +59,7 @@ class MemoryKeystore:
         if record.key_id in self.rows or any(row.generation == record.generation for row in self._of(record.keyring)):
             return False
         self.rows[record.key_id] = replace(record, created_at=record.created_at.astimezone(UTC))
+        self.journal.append("insert")
         return True
 
     async def list_keys(

@@ -18,6 +18,8 @@ class FakeKms:
     ``fail_wrap_with`` / ``fail_unwrap_with`` / ``fail_open_with``: raised instead of an answer.
     ``delay_seconds``: slept before an answer. ``gate``: an event that every call waits for ("hang until released").
     ``corrupt_answers``: unwrap answers with another data key than the one wrapped.
+    ``key_buffers``: every bytearray with data key bytes that it was given or gave out, to see them overwritten.
+    ``journal``: a list, to be shared with other fakes, that gets the name of each call that succeeded.
     Counters: ``wraps``, ``unwraps`` (calls begun), ``running``, ``max_running``, ``opened``, ``closed``.
     """
 
@@ -31,6 +33,8 @@ class FakeKms:
         self.delay_seconds = 0.0
         self.gate: asyncio.Event | None = None
         self.corrupt_answers = False
+        self.key_buffers: list[bytearray] = []
+        self.journal: list[str] = []
         self.opened = self.closed = 0
         self.wraps = self.unwraps = 0
         self.running = self.max_running = 0
@@ -45,11 +49,14 @@ class FakeKms:
     async def wrap(self, data_key: bytes | bytearray, encryption_context: Mapping[str, str]) -> bytes:
         """As the port."""
         self.wraps += 1
+        if isinstance(data_key, bytearray):
+            self.key_buffers.append(data_key)
         with self._running():
             await self._wait()
             if self.fail_wrap_with is not None:
                 raise self.fail_wrap_with
             nonce = os.urandom(12)
+            self.journal.append("wrap")
             return nonce + self._cipher.encrypt(nonce, bytes(data_key), _bound(encryption_context))
 
     async def unwrap(self, wrapped_key: bytes, encryption_context: Mapping[str, str]) -> bytearray:
@@ -63,7 +70,10 @@ class FakeKms:
                 plain = self._cipher.decrypt(wrapped_key[:12], wrapped_key[12:], _bound(encryption_context))
             except (InvalidTag, ValueError):
                 raise CorruptKeyError("the fake KMS does not unwrap this data key") from None
-            return bytearray(os.urandom(32)) if self.corrupt_answers else bytearray(plain)
+            answer = bytearray(os.urandom(32)) if self.corrupt_answers else bytearray(plain)
+            self.key_buffers.append(answer)
+            self.journal.append("unwrap")
+            return answer
 
     async def close(self) -> None:
         """As the port."""
