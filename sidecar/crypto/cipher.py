@@ -1,6 +1,6 @@
 """One data key, ready to work: encrypts columns and decrypts rows. Owns how a suite's rows are framed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,11 +9,10 @@ from sidecar.crypto.blocks import BLOCK, Planes
 from sidecar.crypto.column import Column, Flags, live_rows
 from sidecar.crypto.format import HEADER_BYTES, MAX_VALUE_BYTES, NONCE_BYTES, Suite, header
 from sidecar.crypto.framing import Frame
+from sidecar.crypto.nonces import RandomBytes, random_nonces
 from sidecar.crypto.rows import Rows, offsets_of
 from sidecar.crypto.siv import ColumnSiv, Path
 from sidecar.errors import ValueTooLargeError
-
-RandomBytes = Callable[[int], bytes]
 
 
 class DataKeyCipher:
@@ -37,7 +36,7 @@ class DataKeyCipher:
         """Encrypt every row that is not NULL; a fixed-width column gives a fixed-width one.
 
         Args:
-            random: a CSPRNG, asked once for the nonces of all rows.
+            random: the operating system's CSPRNG, asked once for all rows.
 
         Raises:
             ValueTooLargeError: a value is longer than 8 MiB.
@@ -64,7 +63,7 @@ class DataKeyCipher:
 
     def _encrypt(self, rows: Rows, target: Rows, suite: Suite, associated_data: bytes, random: RandomBytes) -> None:
         randomized = suite is Suite.RANDOMIZED
-        nonces = np.frombuffer(random(NONCE_BYTES * rows.count), BLOCK) if randomized else None
+        nonces = np.frombuffer(random_nonces(rows.count, random), BLOCK) if randomized else None
         front = self._headers[suite]
         self._sivs[suite].encrypt_rows(rows, target, [front + associated_data], nonces, Frame(front, randomized))
 
@@ -76,7 +75,7 @@ class DataKeyCipher:
         bound = front + associated_data
         if suite is Suite.DETERMINISTIC:
             return [front + siv.encrypt_value(value, (bound,)) for value in values]
-        pool = random(NONCE_BYTES * len(values))
+        pool = random_nonces(len(values), random)
         nonces = (pool[at : at + NONCE_BYTES] for at in range(0, len(pool), NONCE_BYTES))
         return [
             front + nonce + siv.encrypt_value(value, (bound, nonce))

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sidecar.crypto import key_schedule
-from sidecar.crypto.cipher import DataKeyCipher, RandomBytes
+from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.format import KEY_ID_BYTES, key_id_from
+from sidecar.crypto.nonces import RandomBytes
 from sidecar.errors import CorruptKeyError, KeyDestroyedError, KeyDisabledError, UnknownKeyError
 from sidecar.keys.clock import Clock
 from sidecar.keystore.port import DataKeyRecord, KeyState, Keystore
