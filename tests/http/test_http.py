@@ -16,13 +16,14 @@ class Checks:
     """A readiness with knobs."""
 
     def __init__(self) -> None:
+        self.ready = True
         self.results: dict[str, str] = {"kms": "ok", "keystore": "ok"}
         self.failure: Exception | None = None
 
-    def __call__(self) -> Mapping[str, str]:
+    def __call__(self) -> tuple[bool, Mapping[str, str]]:
         if self.failure is not None:
             raise self.failure
-        return self.results
+        return self.ready, self.results
 
 
 @pytest.fixture
@@ -37,10 +38,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 async def session(metrics: Metrics, checks: Checks) -> AsyncIterator[aiohttp.ClientSession]:
-    def collect() -> None:
-        metrics.primary_age.labels("default").set(12.5)
-
-    server = HttpServer(("127.0.0.1", 0), metrics, checks, before_scrape=collect)
+    server = HttpServer(("127.0.0.1", 0), metrics, checks)
     host, port = await server.start()
     async with aiohttp.ClientSession(f"http://{host}:{port}") as client:
         yield client
@@ -48,10 +46,11 @@ async def session(metrics: Metrics, checks: Checks) -> AsyncIterator[aiohttp.Cli
     await server.stop()  # A second time does nothing.
 
 
-async def test_metrics_are_as_prometheus_reads_them_and_brought_up_to_date(
+async def test_metrics_are_as_prometheus_reads_them_at_the_moment_of_the_scrape(
     session: aiohttp.ClientSession, metrics: Metrics
 ) -> None:
     metrics.calls.labels("Encrypt", "OK").inc(3)
+    metrics.primary_age.labels("default").set_function(lambda: 12.5)
     async with session.get("/metrics") as answer:
         assert answer.status == 200
         assert answer.headers["Content-Type"].startswith("text/plain; version=")
@@ -64,24 +63,24 @@ async def test_metrics_are_as_prometheus_reads_them_and_brought_up_to_date(
 
 
 async def test_alive_does_not_depend_on_ready(session: aiohttp.ClientSession, checks: Checks) -> None:
-    checks.results = {"kms": "unavailable"}
+    checks.ready, checks.results = False, {"kms": "unavailable"}
     async with session.get("/livez") as answer:
         assert (answer.status, await answer.text()) == (200, "ok")
 
 
 @pytest.mark.parametrize(
-    ("results", "status"),
+    ("ready", "results", "status"),
     [
-        ({"kms": "ok", "keystore": "ok"}, 200),
-        ({}, 200),
-        ({"kms": "denied", "keystore": "ok"}, 503),
-        ({"kms": ""}, 503),
+        (True, {"kms": "ok", "keystore": "ok"}, 200),
+        # Data keys in the cache work without the KMS: the page says what is wrong, and that calls are answered.
+        (True, {"kms": "unavailable", "keystore": "ok", "cachedKeys": "3"}, 200),
+        (False, {"kms": "denied", "keystore": "ok", "cachedKeys": "0"}, 503),
     ],
 )
-async def test_ready_is_when_every_check_is_ok(
-    session: aiohttp.ClientSession, checks: Checks, results: dict[str, str], status: int
+async def test_the_status_says_whether_calls_are_answered_and_the_page_says_why(
+    session: aiohttp.ClientSession, checks: Checks, ready: bool, results: dict[str, str], status: int
 ) -> None:
-    checks.results = results
+    checks.ready, checks.results = ready, results
     async with session.get("/readyz") as answer:
         assert (answer.status, await answer.json()) == (status, results)
 
@@ -113,7 +112,7 @@ async def test_long_request_lines_are_refused(session: aiohttp.ClientSession) ->
 async def test_an_address_in_use_says_so_at_the_start() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        server = HttpServer(("127.0.0.1", port), Metrics(), dict)
+        server = HttpServer(("127.0.0.1", port), Metrics(), lambda: (True, {}))
         with pytest.raises(
             StartupError, match=f"cannot listen for HTTP on 127.0.0.1 port {port}: Address already in use"
         ):
@@ -122,7 +121,7 @@ async def test_an_address_in_use_says_so_at_the_start() -> None:
 
 
 async def test_an_address_of_another_machine_says_so_at_the_start() -> None:
-    server = HttpServer(("192.0.2.1", 0), Metrics(), dict)
+    server = HttpServer(("192.0.2.1", 0), Metrics(), lambda: (True, {}))
     with pytest.raises(
         StartupError, match=r"cannot listen for HTTP on 192\.0\.2\.1 port 0: Cannot assign requested address"
     ):
@@ -130,9 +129,9 @@ async def test_an_address_of_another_machine_says_so_at_the_start() -> None:
 
 
 async def test_a_stopped_server_lets_its_address_go() -> None:
-    server = HttpServer(("127.0.0.1", 0), Metrics(), dict)
+    server = HttpServer(("127.0.0.1", 0), Metrics(), lambda: (True, {}))
     address = await server.start()
     await server.stop()
-    again = HttpServer(address, Metrics(), dict)
+    again = HttpServer(address, Metrics(), lambda: (True, {}))
     assert await again.start() == address
     await again.stop()
