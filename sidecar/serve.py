@@ -6,6 +6,7 @@ import os
 import resource
 import secrets
 import signal
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
 import structlog
@@ -133,7 +134,8 @@ class Sidecar:
         self._usage = UsageCounts(self._keystore)
         self._keyrings = _keyrings_of(config, self._keystore, self.kms, metrics)
         self._rpc = _rpc_of(config, self._keyrings, self._usage, self.kms, metrics)
-        self._http = _http_of(config, metrics, readiness)
+        self._http = _http_of(config, metrics, self._state)
+        self._draining = False
         self._upkeep = Upkeep(
             self._keyrings,
             self._usage,
@@ -174,6 +176,7 @@ class Sidecar:
 
     async def drain(self, grace_seconds: float) -> None:
         """Take no new calls, and give those that run some time to finish."""
+        self._draining = True
         await self._rpc.stop(grace_seconds)
 
     async def close(self) -> None:
@@ -188,6 +191,11 @@ class Sidecar:
         await self._keyrings.close()
         await self.kms.close()
         await self._keystore.close()
+
+    def _state(self) -> tuple[bool, Mapping[str, str]]:
+        """For the HTTP side: whether calls are answered, and named checks."""
+        checks = self._readiness.checks()
+        return (False, {**checks, "server": "draining"}) if self._draining else (self.ready, checks)
 
 
 def _make_data_dir(config: Config) -> None:
@@ -227,14 +235,16 @@ def _rpc_of(config: Config, keyrings: Keyrings, usage: UsageCounts, kms: Kms, me
     )
 
 
-def _http_of(config: Config, metrics: Metrics, readiness: Readiness) -> HttpServer | None:
+def _http_of(
+    config: Config, metrics: Metrics, state: Callable[[], tuple[bool, Mapping[str, str]]]
+) -> HttpServer | None:
     address = config.server.http
     if address is None:
         return None
     return HttpServer(
         (address.host, address.port),
         metrics,
-        lambda: (readiness.ready, readiness.checks()),
+        state,
     )
 
 

@@ -1,6 +1,7 @@
 """A sidecar in the test's own event loop, on real sockets, and raw calls to it by the contract's stubs."""
 
-from collections.abc import AsyncIterator, Awaitable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,6 +126,14 @@ class Running:
         """One sample; 0 where it was never counted."""
         return (await self.metrics()).get((name, frozenset(labels.items())), 0.0)
 
+    async def until_in_flight(self, calls: int) -> None:
+        """Wait until so many calls are being answered."""
+
+        async def reached() -> bool:
+            return await self.metric("sidekey_calls_in_flight") == calls
+
+        await until(reached)
+
 
 @asynccontextmanager
 async def connected(address: str) -> AsyncIterator[Caller]:
@@ -156,6 +165,13 @@ async def running(
             yield Running(sidecar, caller, addresses[0], http)
     finally:
         await sidecar.close()
+
+
+async def until(ask: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
+    """Wait for what nobody tells of; ``TimeoutError`` where it does not come."""
+    async with asyncio.timeout(seconds):
+        while not await ask():  # noqa: ASYNC110 (asked of a sidecar from outside)
+            await asyncio.sleep(0.01)
 
 
 def _batch(batch: Batch | None) -> dict[str, Any]:
