@@ -39,6 +39,8 @@ def windows(data: Bytes, size: int) -> npt.NDArray[np.void]:
 
 def items(data: Bytes, size: int, *, start: int, stride: int, count: int) -> npt.NDArray[np.void]:
     """``count`` runs of ``size`` bytes, the first at ``start``, each ``stride`` bytes behind the one before."""
+    if count and not data.size:  # numpy takes an empty buffer for one that is as long as it must be
+        raise ValueError("there are no rows in no bytes")
     return np.ndarray((count,), f"V{size}", buffer=data, offset=start, strides=(stride,))
 
 
