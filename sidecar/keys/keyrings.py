@@ -1,6 +1,7 @@
 """What the calls ask for: the data key that encrypts, and the data keys that decrypt. Owns the caches of both."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Iterable
 from typing import Literal
@@ -8,6 +9,7 @@ from typing import Literal
 from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.format import RowFailure
 from sidecar.errors import (
+    RETRYABLE,
     CorruptKeyError,
     KeyDestroyedError,
     KeyDisabledError,
@@ -40,6 +42,8 @@ _FAILURES: dict[type[SidekeyError], RowFailure] = {
     KmsUnavailableError: RowFailure.KEY_UNAVAILABLE,
     KeystoreUnavailableError: RowFailure.KEY_UNAVAILABLE,
 }
+
+_PERMANENT = tuple(set(_FAILURES).difference(RETRYABLE))
 
 
 class _DataKeyEvents:
@@ -159,6 +163,10 @@ class Keyrings:
 
     async def _find_primary(self, keyring: str) -> Fetched[DataKeyRecord]:
         record = await self._finder.find(keyring)
+        # The data key before the record that names it: a rollover by another sidecar then makes no call wait for the
+        # KMS, and in an outage the primary that is known here goes on. What a retry cannot mend is left to ``primary``.
+        with contextlib.suppress(*_PERMANENT):
+            await self._keys.get(record.key_id)
         wait = self._finder.seconds_to_rollover(record)
         # Overdue after an attempt just now: the rollover failed, and is tried again before long.
         return Fetched(record, wait if wait > 0 else _RETRY_ROLLOVER_SECONDS)

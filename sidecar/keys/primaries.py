@@ -59,8 +59,11 @@ class Primaries:
         return record
 
     def seconds_to_rollover(self, primary: DataKeyRecord) -> float:
-        """Seconds until the primary should be rolled over in the background; negative when that is late."""
-        return (self._schedule.prepare_at(primary) - self._clock.now()).total_seconds()
+        """Seconds until the primary should be rolled over in the background; 0 when that is late."""
+        now = self._clock.now()
+        if self._schedule.wants_rollover(primary, now):
+            return 0.0
+        return (self._schedule.prepare_at(primary) - now).total_seconds()
 
     async def _first(self, keyring: str) -> DataKeyRecord:
         generation = await self._keystore.newest_generation(keyring) + 1
@@ -74,7 +77,7 @@ class Primaries:
         try:
             new = await self._make(old.keyring, await self._keystore.newest_generation(old.keyring) + 1)
         except SidekeyError as error:
-            overdue = self._clock.now() >= self._schedule.due_at(old)
+            overdue = self._schedule.is_overdue(old, self._clock.now())
             self._metrics.rollovers.labels("failed").inc()
             self._metrics.rollover_overdue.labels(old.keyring).set(overdue)
             log.warning(

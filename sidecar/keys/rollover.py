@@ -34,3 +34,7 @@ class RolloverSchedule:
     def wants_rollover(self, primary: DataKeyRecord, now: datetime) -> bool:
         """Whether a new primary should be made now. A clock that was set back makes no key old before its time."""
         return now >= self.prepare_at(primary) or primary.values_encrypted >= MOST_VALUES
+
+    def is_overdue(self, primary: DataKeyRecord, now: datetime) -> bool:
+        """Whether a primary that goes on encrypting has outlived its period or its budget of values."""
+        return now >= self.due_at(primary) or primary.values_encrypted >= MOST_VALUES
