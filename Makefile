@@ -20,9 +20,9 @@ demo: $(VENV)/.demo  ## Encrypt a real table of 336,776 rows and prove it (KMS=a
 
 run: $(VENV)/.demo  ## Serve in the foreground, on .run/sidekey.sock
 	@echo 'Serving until Ctrl-C. In another terminal, $(BIN)/python:'
-	@echo '  import sidekey; client = sidekey.Client("unix://$(CURDIR)/$(RUN_DIR)/sidekey.sock")'
+	@echo '  import sidekey; client = sidekey.Client("unix://$(abspath $(RUN_DIR))/sidekey.sock")'
 	@echo '  client.decrypt(client.encrypt([b"123-45-6789", None]))'
-	@exec $(BIN)/sidekey serve --data-dir $(CURDIR)/$(RUN_DIR)
+	@exec $(BIN)/sidekey serve --data-dir $(abspath $(RUN_DIR))
 
 test: $(VENV)/.dev  ## Run all tests
 	@$(BIN)/python -m pytest
