@@ -7,14 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.crypto import few, parsing
-from sidecar.crypto import format as ciphertext_format
+from sidecar.crypto import few
 from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.column import Column
 from sidecar.crypto.format import RowFailure, Suite
 from sidecar.crypto.opening import Opened, seal_of
 from sidecar.crypto.siv import Path
-from sidecar.errors import LimitExceededError, ValueTooLargeError
 from tests.crypto import reference
 from tests.crypto.columns import PATHS, bounded, fixed, ragged, rows_of, values_of
 
@@ -243,46 +241,6 @@ def test_nothing_is_looked_up_for_rows_that_are_null(width: int) -> None:
 def test_each_key_is_named_once_whatever_its_suites() -> None:
     rows = [seal(suite, bytes(n), b"", bytes(16)) for n in range(5) for suite in Suite]
     assert seal_of(ragged(rows)).key_ids == ("0123456789abcd",)
-
-
-def noise(keys: int) -> Column:
-    """A column that names so many data keys, two rows each."""
-    rows = [bytes([0xF8]) + (i + 1).to_bytes(7) + bytes(16) for i in range(keys)]
-    return ragged(rows * 2)
-
-
-def test_a_batch_may_name_as_many_keys_as_the_limit_and_not_one_more() -> None:
-    most = parsing.MAX_KEYS_IN_BATCH
-    assert len(seal_of(noise(most)).key_ids) == most
-    with pytest.raises(LimitExceededError, match=f"names {most + 1} data keys; one call may use at most {most}"):
-        seal_of(noise(most + 1))
-
-
-@pytest.mark.parametrize("suite", list(Suite))
-@pytest.mark.parametrize("kind", ["variable-size", "fixed-width"])
-def test_a_value_of_8_mib_round_trips_and_one_byte_more_is_refused(suite: Suite, kind: str) -> None:
-    most = ciphertext_format.MAX_VALUE_BYTES
-    cipher = DataKeyCipher("0123456789abcd", b"\3" * 32)
-    longest = np.zeros(most, np.uint8).tobytes()
-    column = ragged([None, longest]) if kind == "variable-size" else fixed([None, longest], most)
-    sealed = cipher.encrypt(column, suite, b"", CountedRandom())
-    answer = seal_of(sealed).open({"0123456789abcd": cipher}, b"")
-    assert rows_of(answer.column) == [None, longest]
-    too_long = ragged([None, longest + b"."]) if kind == "variable-size" else fixed([None, longest + b"."], most + 1)
-    with pytest.raises(ValueTooLargeError, match=rf"^row {int(kind == 'variable-size')} has {most + 1} bytes"):
-        cipher.encrypt(too_long, suite, b"", CountedRandom())
-
-
-@pytest.mark.parametrize("suite", list(Suite))
-def test_a_ciphertext_of_more_than_8_mib_is_malformed(suite: Suite) -> None:
-    size = ciphertext_format.MAX_VALUE_BYTES + suite.overhead_bytes + 1
-    row = bytes([suite]) + bytes(6) + b"\1" + bytes(size - 8)
-    for column in (ragged([row]), ragged([row, b""]), fixed([row], size)):
-        sealed = seal_of(column)
-        assert sealed.key_ids == ()
-        assert sealed.failures[0] == RowFailure.MALFORMED
-    assert few.read_header(row) is None
-    assert few.read_header(row[:-1]) == (suite, "00000000000001")
 
 
 def test_no_repr_shows_a_key() -> None:
