@@ -15,10 +15,10 @@ _KEY_BYTES = 32
 def random_nonces(count: int, random: RandomBytes) -> bytes:
     """``count`` nonces, one behind the other.
 
-    The operating system gives some hundred megabytes of random bytes a second, which would be half the cost of a batch.
-    So more than a few nonces are the keystream of AES-256-CTR under a key and a first counter that are random, fresh and
-    used for this batch alone: pseudorandom bits as NIST SP 800-90A's CTR_DRBG makes them (section 10.2.1), and no two
-    alike within the batch.
+    The operating system gives some hundred megabytes of random bytes a second, which would be half the cost of a
+    batch. So more than a few nonces are the keystream of AES-256-CTR under a key and a first counter that are random,
+    fresh and used for this batch alone: pseudorandom bits as NIST SP 800-90A's CTR_DRBG makes them (section 10.2.1),
+    and no two alike within the batch.
     """
     if count <= _DIRECT_COUNT:
         return random(NONCE_BYTES * count)

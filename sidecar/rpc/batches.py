@@ -11,6 +11,7 @@ from sidecar.crypto.column import Column, Flags
 from sidecar.crypto.format import MAX_VALUE_BYTES, Suite
 from sidecar.crypto.rows import offsets_of
 from sidecar.errors import InvalidBatchError, LimitExceededError
+from sidecar.rpc.wire import column_answer, validity_of
 
 _FEW_VALUES = 24  # below, values one by one are faster than a column of them
 _OFFSET_BYTES = 4
@@ -128,23 +129,15 @@ def few_values(request: pb.EncryptRequest | pb.DecryptRequest) -> list[bytes] | 
     return list(request.values.values)
 
 
-def encode(column: Column, response: pb.EncryptResponse | pb.DecryptResponse, *, as_values: bool) -> None:
-    """Put a column into a response, in the shape of its question."""
-    validity = b"" if column.null is None else np.packbits(~column.null, bitorder="little").tobytes()
-    if as_values:
-        # Set also where there are no values, so that the answer always has its question's shape.
-        response.values.SetInParent()
-        response.values.values.extend(_split(column))
-        response.values.validity = validity
-        return
-    batch = response.column
-    batch.SetInParent()
-    batch.data = column.data.tobytes()
-    if column.offsets is None:
-        batch.byte_width = column.width or 0
-    else:
-        batch.offsets = column.offsets.astype("<i4", copy=False).tobytes()
-    batch.validity = validity
+def encode(column: Column, response: pb.EncryptResponse | pb.DecryptResponse, *, as_values: bool) -> bytes:
+    """A serialized response: the fields that ``response`` has, and the column in the shape of its question."""
+    if not as_values:
+        return column_answer(column, response.SerializeToString())
+    # Set also where there are no values, so that the answer always has its question's shape.
+    response.values.SetInParent()
+    response.values.values.extend(_split(column))
+    response.values.validity = validity_of(column)
+    return response.SerializeToString()
 
 
 def _split(column: Column) -> list[bytes]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # grpc's classes are generic to type checkers alone
     Context = grpc.aio.ServicerContext[Any, Any]
     Behaviour = Callable[[Any, Context], Awaitable[Any]]
     Parse = Callable[[bytes], Any]
+    Serialize = Callable[[Any], bytes]
 
 
 class Boundary(grpc.aio.ServerInterceptor):
@@ -63,7 +64,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         parse = cast("Parse", handler.request_deserializer)
         bounded: Handler = grpc.unary_unary_rpc_method_handler(
             self._bounded(cast("Behaviour", handler.unary_unary), parse, method),
-            response_serializer=handler.response_serializer,
+            response_serializer=_unless_serialized(cast("Serialize", handler.response_serializer)),
         )
         self._handlers[handler_call_details.method] = bounded
         return bounded
@@ -123,3 +124,8 @@ def _parsed(request: bytes, parse: Parse) -> Any:
         return parse(request)
     except (DecodeError, ValueError):  # ValueError: what protobuf's pure Python raises for text that is no UTF-8
         raise InvalidRequestError("the request is not a message of this method") from None
+
+
+def _unless_serialized(serialize: Serialize) -> Serialize:
+    """The stubs' serializer, for answers that are still messages."""
+    return lambda answer: answer if isinstance(answer, bytes) else serialize(answer)

@@ -37,7 +37,8 @@ _SUITES = {
 class EncryptionService(pb_grpc.EncryptionServiceServicer):
     """Encrypts and decrypts batches. The cipher works on the event loop's thread: ciphers are not for two threads.
 
-    A batch of few values goes through lists, every other through columns; the answers are the same.
+    A batch of few values goes through lists, every other through columns; the answers are the same. An answer may be a
+    message or, serialized already, bytes: the boundary passes these on as they are.
     """
 
     def __init__(
@@ -49,9 +50,9 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
         self._limits = limits
         self._traffic = traffic
 
-    async def Encrypt(  # noqa: N802
+    async def Encrypt(  # type: ignore[override]  # noqa: N802
         self, request: pb.EncryptRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.EncryptResponse:
+    ) -> pb.EncryptResponse | bytes:
         """Encrypt a batch under the keyring's primary."""
         suite = _SUITES.get(request.mode)
         if suite is None:
@@ -63,15 +64,14 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
             return await self._encrypt_few(values, keyring, suite, associated_data)
         column, as_values = decode(request, self._limits)
         self._limits.check_answer(column, suite.overhead_bytes, as_values=as_values)
-        response = pb.EncryptResponse()
         with self._admission.admit(column.count, column.data.size):
             data_key = await self._keyrings.primary(keyring)
             sealed = data_key.cipher.encrypt(column, suite, associated_data, secrets.token_bytes)
-            encode(sealed, response, as_values=as_values)
+            answer = encode(sealed, pb.EncryptResponse(), as_values=as_values)
         self._usage.add(data_key.key_id, column.valid_count)
         overhead = suite.overhead_bytes * sealed.valid_count
         self._traffic.count("encrypt", suite, sealed.valid_count, _size_of_values(sealed) - overhead)
-        return response
+        return answer
 
     async def _encrypt_few(
         self, values: Sequence[bytes], keyring: str, suite: Suite, associated_data: bytes
@@ -84,9 +84,9 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
         self._traffic.count("encrypt", suite, len(values), size)
         return pb.EncryptResponse(values=pb.ValueBatch(values=answer))
 
-    async def Decrypt(  # noqa: N802
+    async def Decrypt(  # type: ignore[override]  # noqa: N802
         self, request: pb.DecryptRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.DecryptResponse:
+    ) -> pb.DecryptResponse | bytes:
         """Decrypt a batch; rows of several data keys and modes may stand together."""
         if request.on_error not in (pb.ON_ERROR_UNSPECIFIED, pb.ON_ERROR_REPORT):
             raise errors.UnknownModeError(
@@ -108,9 +108,9 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
                 self._limits.check_row_errors(opened.column, failed.size)
                 failures = [RowFailure(code) for code in opened.failures[failed].tolist()]
                 self._report(failed.tolist(), failures, request.on_error, response)
-            encode(opened.column, response, as_values=as_values)
+            answer = encode(opened.column, response, as_values=as_values)
         self._count_decrypted(sealed, opened)
-        return response
+        return answer
 
     async def _decrypt_few(
         self, values: Sequence[bytes], keyring: str | None, associated_data: bytes, on_error: pb.OnError
