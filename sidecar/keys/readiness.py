@@ -28,15 +28,17 @@ class Readiness:
 
     def __init__(self, cached_keys: Callable[[], int]) -> None:
         self._cached_keys = cached_keys
-        self._kms = _UNKNOWN
+        # Apart, since a KMS may allow one and refuse the other: a wrap that works says nothing of unwrapping.
+        self._kms = {"wrap": _UNKNOWN, "unwrap": _UNKNOWN}
         self._keystore = _OK
 
-    def kms_result(self, result: str) -> None:
-        """How a call to the KMS ended, in the words of the metric ``sidekey_kms_calls``."""
-        if result in _SAYS_NOTHING or result == self._kms:
+    def kms_result(self, operation: str, result: str) -> None:
+        """How a wrap or unwrap ended, in the words of the metric ``sidekey_kms_calls``."""
+        before = self._kms[operation]
+        if result in _SAYS_NOTHING or result == before:
             return
-        log.log(20 if result == _OK else 30, "kms_reachability", result=result, before=self._kms)
-        self._kms = result
+        log.log(20 if result == _OK else 30, "kms_reachability", operation=operation, result=result, before=before)
+        self._kms[operation] = result
 
     def keystore_result(self, reachable: bool) -> None:
         """Whether a call to the keystore could be made."""
@@ -48,7 +50,7 @@ class Readiness:
     @property
     def in_trouble(self) -> bool:
         """Whether the KMS or the keystore should be asked how they are."""
-        return self._kms != _OK or self._keystore != _OK
+        return self._kms_state != _OK or self._keystore != _OK
 
     @property
     def ready(self) -> bool:
@@ -57,7 +59,12 @@ class Readiness:
 
     def checks(self) -> Mapping[str, str]:
         """The state of each part in a word or two, for people."""
-        return {"kms": self._kms, "keystore": self._keystore, "cachedKeys": str(self._cached_keys())}
+        return {"kms": self._kms_state, "keystore": self._keystore, "cachedKeys": str(self._cached_keys())}
+
+    @property
+    def _kms_state(self) -> str:
+        """The trouble of the direction that is in trouble."""
+        return next((result for result in self._kms.values() if result != _OK), _OK)
 
 
 async def probe(kms: Kms, keystore: Keystore, keyring: str) -> None:

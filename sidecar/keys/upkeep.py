@@ -48,6 +48,7 @@ class Upkeep:
         self._sweep_seconds = sweep_seconds
         self._probe_keyring = probe_keyring
         self._on_ready = on_ready
+        self._told = False
 
     async def run(self) -> None:
         """All rounds side by side."""
@@ -63,27 +64,36 @@ class Upkeep:
     async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(seconds)
-            try:
-                await work()
-            except Exception as error:
-                log.exception("upkeep_defect", exc_info=error)
+            await _survived(work)
 
     async def _probe_while_in_trouble(self) -> None:
         wait = _FIRST_PROBE_SECONDS
         while True:
             await asyncio.sleep(wait)
             if self._readiness.in_trouble:
-                await probe(self._kms, self._keystore, self._probe_keyring)
+                await _survived(self._probe)
                 wait = min(wait * 2, _LONGEST_PROBE_SECONDS)
             else:
                 wait = _FIRST_PROBE_SECONDS
 
+    async def _probe(self) -> None:
+        await probe(self._kms, self._keystore, self._probe_keyring)
+
     async def _tell_readiness(self) -> None:
-        told = self._readiness.ready  # the composition has told the first
-        while True:
-            ready = self._readiness.ready
-            if ready is not told:
-                await self._on_ready(ready)
-                log.info("readiness", ready=ready, **self._readiness.checks())
-                told = ready
-            await asyncio.sleep(_READINESS_SECONDS)
+        self._told = self._readiness.ready  # the composition has told the first
+        await self._every(_READINESS_SECONDS, self._tell_change)
+
+    async def _tell_change(self) -> None:
+        ready = self._readiness.ready
+        if ready is not self._told:
+            await self._on_ready(ready)
+            log.info("readiness", ready=ready, **self._readiness.checks())
+            self._told = ready
+
+
+async def _survived(work: Callable[[], Awaitable[None]]) -> None:
+    """Do one round; a defect in it is logged and does not end the rounds."""
+    try:
+        await work()
+    except Exception as error:
+        log.exception("upkeep_defect", exc_info=error)

@@ -47,9 +47,9 @@ class GuardedKms:
         *,
         max_concurrent_calls: int = 16,
         deadline_seconds: float = 5.0,
-        on_result: Callable[[str], None] = lambda _result: None,
+        on_result: Callable[[str, str], None] = lambda _operation, _result: None,
     ) -> None:
-        """``on_result`` is told how each call ended, in the words of the metric ``sidekey_kms_calls``."""
+        """``on_result`` is told each operation and how it ended, in the words of the metric ``sidekey_kms_calls``."""
         if max_concurrent_calls < 1 or not deadline_seconds > 0:
             raise ValueError("max_concurrent_calls and deadline_seconds must be positive")
         self._kms = kms
@@ -127,7 +127,7 @@ class GuardedKms:
             return answer
         finally:
             self._metrics.kms_calls.labels(operation, result).inc()
-            self._on_result(result)
+            self._on_result(operation, result)
             self._metrics.kms_seconds.labels(operation).observe(time.monotonic() - started)
 
     async def _bounded(self, operation: str, call: Callable[[], Awaitable[_T]]) -> _T:

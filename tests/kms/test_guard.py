@@ -204,8 +204,8 @@ async def test_a_provider_that_fails_to_close_is_logged_and_does_not_stop_the_en
 
 
 async def test_who_asks_is_told_how_each_call_ended(fake: FakeKms, metrics: Metrics) -> None:
-    heard: list[str] = []
-    guarded = GuardedKms(fake, metrics, on_result=heard.append)
+    heard: list[tuple[str, str]] = []
+    guarded = GuardedKms(fake, metrics, on_result=lambda operation, result: heard.append((operation, result)))
     await guarded.wrap(DATA_KEY, CONTEXT)
     fake.fail_unwrap_with = KmsThrottledError("x")
     with pytest.raises(KmsThrottledError):
@@ -213,7 +213,7 @@ async def test_who_asks_is_told_how_each_call_ended(fake: FakeKms, metrics: Metr
     fake.fail_unwrap_with = RuntimeError("x")
     with pytest.raises(KmsUnavailableError):
         await guarded.unwrap(bytes(60), CONTEXT)
-    assert heard == ["ok", "throttled", "error"]
+    assert heard == [("wrap", "ok"), ("unwrap", "throttled"), ("unwrap", "error")]
 
 
 @pytest.mark.parametrize("limits", [{"max_concurrent_calls": 0}, {"deadline_seconds": 0.0}])

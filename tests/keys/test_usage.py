@@ -1,0 +1,116 @@
+"""Counts of values encrypted: added to the keystore, and kept through whatever goes wrong."""
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytest
+
+from sidecar.errors import KeystoreUnavailableError
+from sidecar.keys.usage import UsageCounts
+from tests.fakes.keystore import MemoryKeystore
+from tests.keys.settling import turns
+from tests.keystore.records import record
+
+
+@pytest.fixture
+async def store() -> MemoryKeystore:
+    store = MemoryKeystore()
+    await store.open()
+    for generation in (1, 2):
+        row = record(generation=generation)
+        assert await store.insert(row)
+    return store
+
+
+@pytest.fixture
+def ids(store: MemoryKeystore) -> list[str]:
+    return list(store.rows)
+
+
+def counts(store: MemoryKeystore) -> list[int]:
+    """What the keystore has counted, by generation."""
+    return [row.values_encrypted for row in store.rows.values()]
+
+
+async def test_a_flush_adds_what_was_counted_since_the_last(store: MemoryKeystore, ids: list[str]) -> None:
+    usage = UsageCounts(store)
+    usage.add(ids[0], 3)
+    usage.add(ids[1], 10)
+    usage.add(ids[0], 4)
+    await usage.flush()
+    assert counts(store) == [7, 10]
+    usage.add(ids[1], 1)
+    await usage.flush()
+    assert counts(store) == [7, 11]
+
+
+async def test_nothing_counted_asks_nothing_of_the_keystore(store: MemoryKeystore) -> None:
+    await UsageCounts(store).flush()
+    assert "add_values_encrypted" not in store.calls
+
+
+async def test_a_flush_that_fails_keeps_the_counts_and_says_so(
+    store: MemoryKeystore, ids: list[str], logs: list[MutableMapping[str, Any]]
+) -> None:
+    usage = UsageCounts(store)
+    usage.add(ids[0], 3)
+    store.fail_with = KeystoreUnavailableError("away")
+    await usage.flush()
+    assert [(line["event"], line["reason"]) for line in logs] == [("usage_not_flushed", "KEYSTORE_UNAVAILABLE")]
+    usage.add(ids[0], 4)
+    store.fail_with = None
+    await usage.flush()
+    await usage.flush()
+    assert counts(store) == [7, 0]
+
+
+async def test_a_defect_in_a_flush_keeps_the_counts(store: MemoryKeystore, ids: list[str]) -> None:
+    usage = UsageCounts(store)
+    usage.add(ids[0], 3)
+    store.fail_with = RuntimeError("a defect")
+    with pytest.raises(RuntimeError):
+        await usage.flush()
+    store.fail_with = None
+    await usage.flush()
+    assert counts(store) == [3, 0]
+
+
+async def test_a_flush_that_is_cancelled_keeps_the_counts_and_those_that_came_meanwhile(
+    store: MemoryKeystore, ids: list[str]
+) -> None:
+    usage = UsageCounts(store)
+    usage.add(ids[0], 3)
+    store.gate = asyncio.Event()
+    flush = asyncio.create_task(usage.flush())
+    await turns()
+    usage.add(ids[0], 4)
+    usage.add(ids[1], 5)
+    flush.cancel()
+    await asyncio.wait([flush])
+    assert flush.cancelled()
+    store.gate = None
+    await usage.flush()
+    assert counts(store) == [7, 5]
+
+
+async def test_nothing_is_lost_between_adds_and_flushes_that_overlap_and_fail(
+    store: MemoryKeystore, ids: list[str]
+) -> None:
+    usage = UsageCounts(store)
+
+    async def encrypting(key_id: str) -> None:
+        for _ in range(200):
+            usage.add(key_id, 1)
+            await asyncio.sleep(0)
+
+    async def flushing(fails: bool) -> None:
+        for turn in range(60):
+            store.fail_with = KeystoreUnavailableError("away") if fails and turn % 3 == 0 else None
+            await usage.flush()
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(encrypting(key_id) for key_id in ids * 10), flushing(True), flushing(False))
+    store.fail_with = None
+    await usage.flush()
+    assert counts(store) == [2000, 2000]
