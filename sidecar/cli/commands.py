@@ -21,6 +21,8 @@ _FLAGS = {
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serve in the foreground."""
+    # Read when gRPC is first imported: its core would write to stderr by itself, in lines that are no JSON.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from sidecar.serve import run
 
     return run(_config(arguments))

@@ -152,12 +152,13 @@ async def running(
     data_dir: Path,
     settings: Mapping[str, Any] | None = None,
     *,
+    config: Path | None = None,
     kms: Kms | None = None,
     keystore: Keystore | None = None,
 ) -> AsyncIterator[Running]:
-    """A sidecar with its data directory, ended on leaving; ``settings`` by dotted path."""
+    """A sidecar with its data directory, ended on leaving; ``settings`` by dotted path, over the file ``config``."""
     flags = {"dataDir": str(data_dir), "server.http": "127.0.0.1:0", **(settings or {})}
-    sidecar = Sidecar(load(None, {}, flags), kms=kms, keystore=keystore)
+    sidecar = Sidecar(load(config, {}, flags), kms=kms, keystore=keystore)
     try:
         addresses, http = await sidecar.start()
         assert http is not None
