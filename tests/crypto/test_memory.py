@@ -10,8 +10,9 @@ from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.column import Column
 from sidecar.crypto.format import RowFailure, Suite
 from sidecar.crypto.opening import seal_of
+from sidecar.crypto.rows import Rows
 from sidecar.crypto.siv import ColumnSiv, Path
-from tests.crypto.columns import PATHS, fixed, laid_out, ragged
+from tests.crypto.columns import PATHS, fixed, laid_out, ragged, rows_of
 
 KEY_IDS = ("00000000000001", "00000000000002")
 SECRET = 0xAA
@@ -102,3 +103,34 @@ def test_what_lies_behind_a_row_never_reaches_its_neighbour(monkeypatch: pytest.
     assert ok.all()
     assert data.tobytes() == b"".join(values)
     assert ends[-1] == data.size
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("lengths", [[33] * 90, [n % 70 for n in range(140)]])
+def test_rows_that_fail_are_zeros_before_anything_else_is_done_with_them(lengths: list[int], path: Path) -> None:
+    # Later steps drop such rows too; this one must not rely on them.
+    cipher = DataKeyCipher(KEY_IDS[0], bytes(32), path=path)
+    for suite in Suite:
+        values = [b"\xff" * length for length in lengths]
+        sealed = cipher.encrypt(ragged(values), suite, b"right", bytes)
+        target = ragged([bytes([SECRET]) * length for length in lengths])
+        out = Rows(target.data.copy(), target.rows.starts, target.rows.lengths, target.rows.stride)
+        assert not cipher.decrypt_rows(sealed.rows, out, suite, b"wrong").any()
+        assert not out.data.any()
+        assert cipher.decrypt_rows(sealed.rows, out, suite, b"right").all()
+        assert out.data.tobytes() == b"".join(values)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("suite", list(Suite))
+def test_a_good_ciphertext_beneath_a_null_is_not_shown(suite: Suite, path: Path) -> None:
+    cipher = DataKeyCipher(KEY_IDS[0], bytes(32), path=path)
+    sealed = cipher.encrypt(fixed([b"visible value", b"hidden value!"], 13), suite, b"", bytes)
+    null = np.array([False, True])
+    for column in (
+        Column.fixed(sealed.data, 13 + suite.overhead_bytes, null),
+        Column.ragged(sealed.data, np.arange(3) * (13 + suite.overhead_bytes), null),
+    ):
+        opened = seal_of(column).open({KEY_IDS[0]: cipher}, b"")
+        assert rows_of(opened.column) == [b"visible value", None]
+        assert opened.column.data.tobytes().rstrip(b"\0") == b"visible value"
