@@ -214,6 +214,13 @@ async def test_a_wrapped_key_that_was_moved_or_damaged_is_corrupt(world: World, 
     assert_overwritten(world, buffers=len(world.kms.key_buffers))
 
 
+async def test_a_keystore_that_answers_with_another_row_is_caught(world: World) -> None:
+    _, row = await made(world)
+    world.store.rows[OTHER_ID] = row
+    with pytest.raises(CorruptKeyError):
+        await world.data_keys.load(OTHER_ID)
+
+
 async def test_a_kms_that_answers_with_another_key_is_caught(world: World) -> None:
     _, record = await made(world)
     world.kms.corrupt_answers = True

@@ -14,7 +14,8 @@ from sidecar.errors import (
     KmsUnavailableError,
     UnknownKeyringError,
 )
-from sidecar.keystore.port import KeyState
+from sidecar.keystore.port import DataKeyRecord, KeyState
+from tests.fakes.keystore import MemoryKeystore
 from tests.keys.settling import fetches_done, turns
 from tests.keys.world import FAILURE_SECONDS, TTL, World, encrypted
 from tests.keystore.records import record
@@ -188,3 +189,40 @@ async def test_a_primary_that_left_the_keystore_is_replaced(world: World) -> Non
     await world.keyrings.primary("default")
     await fetches_done()
     assert (await world.keyrings.primary("default")).key_id == world.row(1).key_id
+
+
+async def test_a_keyring_that_exists_gets_a_new_generation_even_where_none_may_be_made(world: World) -> None:
+    first = await world.keyrings.primary("default")
+    set_state(world, 1, KeyState.DISABLED)
+    strict = await world.second(may_make=lambda _name: False).opened()
+    assert (await strict.keyrings.primary("default")).key_id == world.row(2).key_id != first.key_id
+
+
+async def test_the_life_of_a_new_data_key_counts_from_before_it_was_wrapped(world: World) -> None:
+    world.kms.gate = asyncio.Event()
+    call = asyncio.create_task(world.keyrings.primary("default"))
+    await turns()
+    world.clock.advance(100.0)
+    world.kms.gate.set()
+    await call
+    world.clock.advance(TTL - 100.0 - TICK)
+    assert world.keyrings.cached_keys == 1
+    world.clock.advance(TICK)
+    assert world.keyrings.cached_keys == 0
+
+
+class DisabledMeanwhile(MemoryKeystore):
+    """An operator disables the second generation between two reads of one call."""
+
+    async def get(self, key_id: str) -> DataKeyRecord | None:
+        row = self.rows[key_id]
+        if row.generation == 2:
+            self.rows[key_id] = replace(row, state=KeyState.DISABLED)
+        return await super().get(key_id)
+
+
+async def test_a_primary_that_is_disabled_while_it_is_looked_up_is_passed_over(world: World) -> None:
+    for generation in (1, 2):
+        assert await world.data_keys.make("default", generation)
+    late = await World(store=DisabledMeanwhile(world.store.rows), kms=world.kms, clock=world.clock).opened()
+    assert (await late.keyrings.primary("default")).key_id == world.row(1).key_id

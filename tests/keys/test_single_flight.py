@@ -153,3 +153,13 @@ async def test_close_cancels_fetches_and_their_callers_and_forgets_everything(
     assert origin.waiting == {}
     assert len(cache) == recorded.entries == 0
     assert cache.peek("b") is None
+
+
+async def test_close_forgets_failures_too(origin: Origin, cache: Cache) -> None:
+    origin.ready = True
+    origin.fails = KmsDeniedError("no")
+    with pytest.raises(KmsDeniedError):
+        await cache.get("a")
+    await cache.close()
+    origin.fails = None
+    assert await cache.get("a")
