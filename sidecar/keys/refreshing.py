@@ -247,6 +247,8 @@ class RefreshingCache(Generic[K, V]):
     def _store(self, key: K, fetched: Fetched[V], since: float) -> None:
         life = self._lifetime.ttl_seconds * (1 - self._lifetime.jitter_fraction * self._jitter())
         refresh_after = min(life * self._lifetime.refresh_after_fraction, fetched.refresh_within_seconds)
+        # Versions of cachetools differ in whether an entry that is dead on arrival replaces a living one: it does here.
+        self._entries.pop(key, None)
         self._entries[key] = _Entry(fetched.value, since + refresh_after, since + life)
         self._events.size(len(self._entries))
 

@@ -159,6 +159,18 @@ def _silence_vendor_logs() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+# By name, since not every version of the vendor's library has them all.
+_NO_CREDENTIALS = frozenset(
+    {
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "UnauthorizedSSOTokenError",
+        "TokenRetrievalError",
+        "LoginRefreshRequired",
+    }
+)
+
+
 def _sorted(error: Exception, operation: aws_errors.Operation) -> SidekeyError:
     from botocore import exceptions as vendor
 
@@ -166,14 +178,7 @@ def _sorted(error: Exception, operation: aws_errors.Operation) -> SidekeyError:
         response: Any = error.response
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return aws_errors.sort(response.get("Error", {}).get("Code"), status, operation)
-    no_credentials = (
-        vendor.NoCredentialsError,
-        vendor.PartialCredentialsError,
-        vendor.UnauthorizedSSOTokenError,
-        vendor.TokenRetrievalError,
-        vendor.LoginRefreshRequired,
-    )
-    if isinstance(error, no_credentials):
+    if type(error).__name__ in _NO_CREDENTIALS:
         return KmsDeniedError(f"there are no usable AWS credentials ({type(error).__name__})")
     # Timeouts, refused and reset connections, name resolution, answers that do not parse, credentials that an
     # endpoint fails to hand out: none of them says that the key or the access to it is gone.

@@ -42,7 +42,7 @@ async def refusal(call: Awaitable[object]) -> Refusal:
         await call
     error = caught.value
     text = error.details() or ""
-    raw = dict(error.trailing_metadata()).get("grpc-status-details-bin")
+    raw = dict(iter(error.trailing_metadata())).get("grpc-status-details-bin")
     if raw is None:
         return Refusal(error.code(), "", text)
     assert isinstance(raw, bytes)
