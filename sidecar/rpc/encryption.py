@@ -115,6 +115,7 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
     async def _decrypt_few(
         self, values: Sequence[bytes], keyring: str | None, associated_data: bytes, on_error: pb.OnError
     ) -> pb.DecryptResponse:
+        self._limits.check_rows(len(values))
         response = pb.DecryptResponse()
         size = sum(map(len, values))
         with self._admission.admit(len(values), size):

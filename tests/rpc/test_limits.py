@@ -155,6 +155,15 @@ async def test_a_batch_that_names_thousands_of_data_keys_is_refused_before_one_i
         await it.caller.still_serves()
 
 
+async def test_a_narrow_limit_of_rows_holds_for_small_batches_too(tmp_path: Path) -> None:
+    async with running(tmp_path, {"server.maxRows": 8}) as it:
+        text = "the batch has 9 rows; one call may have at most 8"
+        for batch in (values(*[b"v"] * 9), ragged(*[b"v"] * 9)):
+            assert await refusal(it.caller.encrypt(batch)) == _limit(text)
+            assert await refusal(it.caller.decrypt(batch, on_error=pb.ON_ERROR_REPORT)) == _limit(text)
+        await it.caller.still_serves()
+
+
 async def test_metadata_over_16_kib_is_refused_without_its_values(caller: Caller) -> None:
     call: Any = caller.channel.unary_unary("/sidekey.v1.EncryptionService/Encrypt")
     refused = await refusal(call(b"", metadata=(("x-marked", "marked-value" * 2_000),)))
