@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import cases, machine, record, report, servers, session, soak
-from sidecar.allocator import keep_freed_memory
 from bench.results import Results
 from bench.run import IN_FLIGHT, Effort, peer_rows
 from bench.targets import judge
 from bench.wire import WrongAnswerError
+from sidecar.allocator import keep_freed_memory
 
 _FULL_SECONDS = 0.15
 _QUICK_SECONDS = 0.06

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from sidekey.v1 import encryption_pb2 as pb
 from sidekey.v1 import encryption_pb2_grpc as pb_grpc
 
-from sidecar.allocator import keep_freed_memory
 from bench.cases import MESSAGE_LIMIT, Mode
 from bench.naive import KEY_ID, SUITE_BYTES, NaiveSiv
 from bench.wire import PB_MODES
+from sidecar.allocator import keep_freed_memory
 from sidecar.rpc.options import server_options
 
 _MODES = {number: mode for mode, number in PB_MODES.items()}
