@@ -60,7 +60,7 @@ def clear_behind(planes: Planes, lengths: Index | int) -> None:
     words(planes[-1])[:] &= words(_MASKS.take(rest))
 
 
-def write_sealed(planes: Planes, tags: Planes, nonces: Planes | None, frame: Frame, target: Rows) -> None:
+def write_ciphertexts(planes: Planes, tags: Planes, nonces: Planes | None, frame: Frame, target: Rows) -> None:
     """Write ``header || nonce || siv || ct``: straight to a fixed-width target, by padded rows to a ragged one."""
     k, g = planes.shape
     lead = frame.size + BLOCK_BYTES
@@ -85,7 +85,7 @@ def write_sealed(planes: Planes, tags: Planes, nonces: Planes | None, frame: Fra
         blocks.write_rows(out, size, target.data, target.starts, target.lengths, shortest)
 
 
-def write_opened(planes: Planes, target: Rows) -> None:
+def write_plaintexts(planes: Planes, target: Rows) -> None:
     """Write plaintext rows, without a byte behind any row's end."""
     k, g = planes.shape
     if target.stride is not None:

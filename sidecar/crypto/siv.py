@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from sidecar.crypto import blocks
 from sidecar.crypto.blocks import BLOCK, BLOCK_BYTES, Bytes, Index, Planes, words
-from sidecar.crypto.framing import Frame, clear_behind, read, write_opened, write_sealed
+from sidecar.crypto.framing import Frame, clear_behind, read, write_ciphertexts, write_plaintexts
 from sidecar.crypto.planes import PlaneSiv
 from sidecar.crypto.rows import Offsets, Rows, keep_rows, offsets_of
 from sidecar.errors import InvalidBatchError
@@ -235,11 +235,11 @@ class ColumnSiv:
         k = int(target.lengths[0]) - frame.size - BLOCK_BYTES > 0 and planes.shape[0]
         if k:
             words(planes)[:] ^= words(self._planes.keystream(tags, k))
-        write_sealed(planes[:k], tags, nonces, frame, target)
+        write_ciphertexts(planes[:k], tags, nonces, frame, target)
 
     def _decrypt_planes(self, rows: Rows, k: int, d: bytes, nonces: Planes | None, target: Rows) -> Flags:
-        sealed, _ = read(rows, k + 1)
-        tags, planes = sealed[0], sealed[1:]
+        tags_and_planes, _ = read(rows, k + 1)
+        tags, planes = tags_and_planes[0], tags_and_planes[1:]
         lengths: Index | int = target.lengths if rows.stride is None else int(target.lengths[0])
         if k:
             words(planes)[:] ^= words(self._planes.keystream(tags, k))
@@ -253,7 +253,7 @@ class ColumnSiv:
         if not ok.all():
             planes[:, ~ok] = np.zeros((), BLOCK)  # no byte of a row that failed is released
         if k:
-            write_opened(planes, target)
+            write_plaintexts(planes, target)
         return ok
 
 

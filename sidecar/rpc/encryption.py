@@ -15,8 +15,8 @@ from sidekey.v1 import encryption_pb2_grpc as pb_grpc
 from sidecar import errors
 from sidecar.crypto import few
 from sidecar.crypto.column import Column
+from sidecar.crypto.decryption import Ciphertexts, Decrypted, read_ciphertexts
 from sidecar.crypto.format import MAX_ASSOCIATED_DATA_BYTES, RowFailure, Suite
-from sidecar.crypto.opening import Opened, Sealed, seal_of
 from sidecar.keys.keyrings import Keyrings
 from sidecar.keys.usage import UsageCounts
 from sidecar.rpc.admission import Admission
@@ -66,11 +66,11 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
         self._limits.check_answer(column, suite.overhead_bytes, as_values=as_values)
         with self._admission.admit(column.count, column.data.size):
             data_key = await self._keyrings.primary(keyring)
-            sealed = data_key.cipher.encrypt(column, suite, associated_data, secrets.token_bytes)
-            answer = encode(sealed, pb.EncryptResponse(), as_values=as_values)
+            ciphertexts = data_key.cipher.encrypt(column, suite, associated_data, secrets.token_bytes)
+            answer = encode(ciphertexts, pb.EncryptResponse(), as_values=as_values)
         self._usage.add(data_key.key_id, column.valid_count)
-        overhead = suite.overhead_bytes * sealed.valid_count
-        self._traffic.count("encrypt", suite, sealed.valid_count, _size_of_values(sealed) - overhead)
+        overhead = suite.overhead_bytes * ciphertexts.valid_count
+        self._traffic.count("encrypt", suite, ciphertexts.valid_count, _size_of_values(ciphertexts) - overhead)
         return answer
 
     async def _encrypt_few(
@@ -100,16 +100,16 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
         column, as_values = decode(request, self._limits)
         response = pb.DecryptResponse()
         with self._admission.admit(column.count, column.data.size):
-            sealed = seal_of(column)
-            keys = await self._keyrings.for_decryption(sealed.key_ids, keyring)
-            opened = sealed.open(keys, associated_data)
-            failed = np.flatnonzero(opened.failures)
+            ciphertexts = read_ciphertexts(column)
+            keys = await self._keyrings.for_decryption(ciphertexts.key_ids, keyring)
+            decrypted = ciphertexts.decrypt(keys, associated_data)
+            failed = np.flatnonzero(decrypted.failures)
             if failed.size:
-                self._limits.check_row_errors(opened.column, failed.size)
-                failures = [RowFailure(code) for code in opened.failures[failed].tolist()]
+                self._limits.check_row_errors(decrypted.column, failed.size)
+                failures = [RowFailure(code) for code in decrypted.failures[failed].tolist()]
                 self._report(failed.tolist(), failures, request.on_error, response)
-            answer = encode(opened.column, response, as_values=as_values)
-        self._count_decrypted(sealed, opened)
+            answer = encode(decrypted.column, response, as_values=as_values)
+        self._count_decrypted(ciphertexts, decrypted)
         return answer
 
     async def _decrypt_few(
@@ -142,9 +142,9 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
             raise call_error(rows, failures)
         response.row_errors.extend(row_errors(rows, failures))
 
-    def _count_decrypted(self, sealed: Sealed, opened: Opened) -> None:
-        column = opened.column
-        for group in sealed.groups:
+    def _count_decrypted(self, ciphertexts: Ciphertexts, decrypted: Decrypted) -> None:
+        column = decrypted.column
+        for group in ciphertexts.groups:
             if group.index is None:
                 self._traffic.count("decrypt", group.suite, column.valid_count, _size_of_values(column))
             else:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sidecar.crypto import few
 from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.column import Column
+from sidecar.crypto.decryption import Decrypted, read_ciphertexts
 from sidecar.crypto.format import RowFailure, Suite
-from sidecar.crypto.opening import Opened, seal_of
 from sidecar.crypto.siv import Path
 from tests.crypto import reference
 from tests.crypto.columns import PATHS, bounded, fixed, ragged, rows_of, values_of
@@ -33,10 +33,10 @@ CIPHERS: dict[Path, dict[str, DataKeyCipher | RowFailure]] = {
 MOST_ROWS = 24
 
 
-def opened(column: Column, path: Path, associated_data: bytes) -> Opened:
-    sealed = seal_of(column)
+def opened(column: Column, path: Path, associated_data: bytes) -> Decrypted:
+    sealed = read_ciphertexts(column)
     keys = {key_id: CIPHERS[path].get(key_id, RowFailure.UNKNOWN_KEY) for key_id in sealed.key_ids}
-    return sealed.open(keys, associated_data)
+    return sealed.decrypt(keys, associated_data)
 
 
 def expected(rows: Sequence[bytes | None], associated_data: bytes, suite: int | None = None) -> list[reference.Outcome]:
@@ -51,7 +51,7 @@ def expected(rows: Sequence[bytes | None], associated_data: bytes, suite: int | 
     ]
 
 
-def outcomes(answer: Opened) -> list[reference.Outcome]:
+def outcomes(answer: Decrypted) -> list[reference.Outcome]:
     """What came back for each row; a row that failed must be NULL."""
     out: list[reference.Outcome] = []
     for value, failure in zip(rows_of(answer.column), answer.failures.tolist(), strict=True):
@@ -231,16 +231,16 @@ def test_most_rows_say_how_wide_a_fixed_width_answer_is(path: Path) -> None:
 @pytest.mark.parametrize("width", [48, 90])
 def test_nothing_is_looked_up_for_rows_that_are_null(width: int) -> None:
     garbage = seal(Suite.RANDOMIZED, bytes(width - 40), b"", bytes(16))
-    assert seal_of(fixed([None] * 3, width, garbage)).key_ids == ()
-    assert seal_of(ragged([None] * 3, garbage)).key_ids == ()
+    assert read_ciphertexts(fixed([None] * 3, width, garbage)).key_ids == ()
+    assert read_ciphertexts(ragged([None] * 3, garbage)).key_ids == ()
     other = reference.encrypt(b"\1" * 32, "00000000000001", 0xF9, b"", bytes(width - 40), bytes(16))
-    assert seal_of(fixed([None, other, None], width, garbage)).key_ids == ("00000000000001",)
-    assert seal_of(ragged([None, other, None], garbage)).key_ids == ("00000000000001",)
+    assert read_ciphertexts(fixed([None, other, None], width, garbage)).key_ids == ("00000000000001",)
+    assert read_ciphertexts(ragged([None, other, None], garbage)).key_ids == ("00000000000001",)
 
 
 def test_each_key_is_named_once_whatever_its_suites() -> None:
     rows = [seal(suite, bytes(n), b"", bytes(16)) for n in range(5) for suite in Suite]
-    assert seal_of(ragged(rows)).key_ids == ("0123456789abcd",)
+    assert read_ciphertexts(ragged(rows)).key_ids == ("0123456789abcd",)
 
 
 def test_no_repr_shows_a_key() -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.column import Column
+from sidecar.crypto.decryption import Decrypted, read_ciphertexts
 from sidecar.crypto.format import RowFailure, Suite
-from sidecar.crypto.opening import Opened, seal_of
 from sidecar.crypto.siv import ColumnSiv, Path
 from tests.crypto import reference
 from tests.crypto.columns import PATHS, fixed, laid_out, ragged, rows_of, values_of
@@ -35,11 +35,11 @@ def sealed_row(suite: Suite, value: bytes) -> bytes:
     return reference.encrypt(DATA_KEY, KEY_ID, suite, ASSOCIATED_DATA, value, b"sixteen byte non")
 
 
-def opened(column: Column, path: Path) -> Opened:
-    sealed = seal_of(column)
+def opened(column: Column, path: Path) -> Decrypted:
+    sealed = read_ciphertexts(column)
     cipher = DataKeyCipher(KEY_ID, DATA_KEY, path=path)
     keys = {key_id: cipher if key_id == KEY_ID else RowFailure.UNKNOWN_KEY for key_id in sealed.key_ids}
-    return sealed.open(keys, ASSOCIATED_DATA)
+    return sealed.decrypt(keys, ASSOCIATED_DATA)
 
 
 def expected_failures(rows: Sequence[bytes], *, fixed_suite: int | None) -> list[RowFailure]:
@@ -126,7 +126,7 @@ def test_a_flipped_bit_of_the_associated_data_fails_every_row(path: Path) -> Non
     column = ragged([sealed_row(suite, bytes(length)) for suite in Suite for length in LENGTHS] * 10)
     cipher = DataKeyCipher(KEY_ID, DATA_KEY, path=path)
     for other in flips(ASSOCIATED_DATA):
-        answer = seal_of(column).open({KEY_ID: cipher}, other)
+        answer = read_ciphertexts(column).decrypt({KEY_ID: cipher}, other)
         assert (answer.failures == RowFailure.AUTHENTICATION_FAILED).all()
         assert answer.column.data.size == 0
-    assert not seal_of(column).open({KEY_ID: cipher}, ASSOCIATED_DATA).failures.any()
+    assert not read_ciphertexts(column).decrypt({KEY_ID: cipher}, ASSOCIATED_DATA).failures.any()

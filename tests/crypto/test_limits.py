@@ -8,8 +8,8 @@ import pytest
 from sidecar.crypto import few, parsing
 from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.column import Column
+from sidecar.crypto.decryption import read_ciphertexts
 from sidecar.crypto.format import MAX_VALUE_BYTES, RowFailure, Suite
-from sidecar.crypto.opening import seal_of
 from sidecar.errors import LimitExceededError, ValueTooLargeError
 from tests.crypto.columns import fixed, ragged, rows_of
 
@@ -22,9 +22,9 @@ def noise(keys: int) -> Column:
 
 def test_a_batch_may_name_as_many_keys_as_the_limit_and_not_one_more() -> None:
     most = parsing.MAX_KEYS_IN_BATCH
-    assert len(seal_of(noise(most)).key_ids) == most
+    assert len(read_ciphertexts(noise(most)).key_ids) == most
     with pytest.raises(LimitExceededError, match=f"names {most + 1} data keys; one call may use at most {most}"):
-        seal_of(noise(most + 1))
+        read_ciphertexts(noise(most + 1))
 
 
 @pytest.mark.parametrize("suite", list(Suite))
@@ -35,7 +35,7 @@ def test_a_value_of_8_mib_round_trips_and_one_byte_more_is_refused(suite: Suite,
     longest = np.zeros(most, np.uint8).tobytes()
     column = ragged([None, longest]) if kind == "variable-size" else fixed([None, longest], most)
     sealed = cipher.encrypt(column, suite, b"", os.urandom)
-    answer = seal_of(sealed).open({"0123456789abcd": cipher}, b"")
+    answer = read_ciphertexts(sealed).decrypt({"0123456789abcd": cipher}, b"")
     assert rows_of(answer.column) == [None, longest]
     too_long = ragged([None, longest + b"."]) if kind == "variable-size" else fixed([None, longest + b"."], most + 1)
     with pytest.raises(ValueTooLargeError, match=rf"^row {int(kind == 'variable-size')} has {most + 1} bytes"):
@@ -47,7 +47,7 @@ def test_a_ciphertext_of_more_than_8_mib_is_malformed(suite: Suite) -> None:
     size = MAX_VALUE_BYTES + suite.overhead_bytes + 1
     row = bytes([suite]) + bytes(6) + b"\1" + bytes(size - 8)
     for column in (ragged([row]), ragged([row, b""]), fixed([row], size)):
-        sealed = seal_of(column)
+        sealed = read_ciphertexts(column)
         assert sealed.key_ids == ()
         assert sealed.failures[0] == RowFailure.MALFORMED
     assert few.read_header(row) is None

@@ -8,8 +8,8 @@ import pytest
 
 from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.column import Column
+from sidecar.crypto.decryption import read_ciphertexts
 from sidecar.crypto.format import RowFailure, Suite
-from sidecar.crypto.opening import seal_of
 from sidecar.crypto.rows import Rows
 from sidecar.crypto.siv import ColumnSiv, Path
 from tests.crypto.columns import PATHS, fixed, laid_out, ragged, rows_of
@@ -74,7 +74,7 @@ def everything(path: Path) -> list[object]:
             out.append(shown(sealed))
             for key in (ciphers[KEY_IDS[0]], ciphers[KEY_IDS[1]], RowFailure.KEY_DISABLED):
                 for each in (sealed, damaged(sealed)):
-                    opened = seal_of(each).open({KEY_IDS[0]: key}, b"memory")
+                    opened = read_ciphertexts(each).decrypt({KEY_IDS[0]: key}, b"memory")
                     out.append((shown(opened.column), opened.failures.tolist()))
     siv = ColumnSiv(bytes(range(64)), path=path)
     rows, offsets = siv.encrypt(*laid_out([bytes(n) for n in range(90)]), [])
@@ -131,6 +131,6 @@ def test_a_good_ciphertext_beneath_a_null_is_not_shown(suite: Suite, path: Path)
         Column.fixed(sealed.data, 13 + suite.overhead_bytes, null),
         Column.ragged(sealed.data, np.arange(3) * (13 + suite.overhead_bytes), null),
     ):
-        opened = seal_of(column).open({KEY_IDS[0]: cipher}, b"")
+        opened = read_ciphertexts(column).decrypt({KEY_IDS[0]: cipher}, b"")
         assert rows_of(opened.column) == [b"visible value", None]
         assert opened.column.data.tobytes().rstrip(b"\0") == b"visible value"

@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sidecar.crypto import few, key_schedule
 from sidecar.crypto import format as ciphertext_format
 from sidecar.crypto.cipher import DataKeyCipher
+from sidecar.crypto.decryption import read_ciphertexts
 from sidecar.crypto.format import RowFailure, Suite
 from sidecar.crypto.nonces import RandomBytes
-from sidecar.crypto.opening import seal_of
 from sidecar.crypto.siv import Path
 from sidecar.errors import CorruptKeyError
 from sidecar.kms.context import canonical_json, encryption_context
@@ -78,9 +78,9 @@ def test_every_frozen_ciphertext_decrypts(copies: int, path: Path) -> None:
             ragged([vector.ciphertext] * copies),
             fixed([vector.ciphertext] * copies, len(vector.ciphertext)),
         ):
-            sealed = seal_of(column)
+            sealed = read_ciphertexts(column)
             assert sealed.key_ids == (vector.key_id,)
-            opened = sealed.open({vector.key_id: cipher(vector.key_id, path)}, vector.associated_data)
+            opened = sealed.decrypt({vector.key_id: cipher(vector.key_id, path)}, vector.associated_data)
             assert not opened.failures.any()
             assert rows_of(opened.column) == [vector.plaintext] * copies
 
@@ -112,10 +112,10 @@ def test_every_invalid_ciphertext_is_refused_with_its_error(vector: frozen.Inval
         frozen.data_keys()[KEY_ID], KEY_ID, Suite.RANDOMIZED, vector.associated_data, b"neighbour", bytes(16)
     )
     for rows in ([vector.ciphertext], [vector.ciphertext] * MANY, [neighbour, vector.ciphertext] * MANY):
-        sealed = seal_of(ragged(rows))
+        sealed = read_ciphertexts(ragged(rows))
         ciphers = {key_id: cipher(key_id, path) for key_id in frozen.data_keys("invalid.json")}
         keys = {key_id: ciphers.get(key_id, RowFailure.UNKNOWN_KEY) for key_id in sealed.key_ids}
-        opened = sealed.open(keys, vector.associated_data)
+        opened = sealed.decrypt(keys, vector.associated_data)
         assert opened.failures.tolist() == [RowFailure[vector.error] * (row != neighbour) for row in rows]
         assert rows_of(opened.column) == [b"neighbour" if row == neighbour else None for row in rows]
         assert opened.column.data.tobytes() == b"neighbour" * rows.count(neighbour)

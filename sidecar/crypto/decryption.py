@@ -1,7 +1,7 @@
-"""Decrypting a column: its rows opened by data key and put back in order.
+"""Decrypting a column: its rows decrypted by data key and put back in order.
 
-Two steps, because data keys may have to be fetched between them: ``seal_of`` reads and checks every header,
-``Sealed.open`` decrypts with the ciphers that could be had.
+Two steps, because data keys may have to be fetched between them: ``read_ciphertexts`` reads and checks every header,
+``Ciphertexts.decrypt`` decrypts with the ciphers that could be had.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ Keys = Mapping[str, DataKeyCipher | RowFailure]
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class Decrypted:
     """The plaintexts, and for each row 0 or its ``RowFailure``; a row that failed is NULL."""
 
     column: Column
@@ -27,7 +27,7 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class Ciphertexts:
     """A ciphertext column whose headers were read."""
 
     column: Column
@@ -39,10 +39,10 @@ class Sealed:
         """The data keys that the column needs, each once."""
         return tuple(dict.fromkeys(group.key_id for group in self.groups))
 
-    def open(self, keys: Keys, associated_data: bytes) -> Opened:
+    def decrypt(self, keys: Keys, associated_data: bytes) -> Decrypted:
         """Decrypt with the ciphers in ``keys``; a ``RowFailure`` in place of a cipher is the failure of its rows."""
         if self.column.width is not None:
-            return self._open_fixed(keys, associated_data, self.column.width)
+            return self._decrypt_fixed(keys, associated_data, self.column.width)
         lengths = np.zeros(self.column.count, np.int64)
         stride: int | None = None
         for group in self.groups:
@@ -55,27 +55,27 @@ class Sealed:
         offsets = offsets_of(lengths)
         # Between the offsets there is no byte that a cipher does not write: a row's value, or zeros where it failed.
         out = np.empty(int(offsets[-1]), np.uint8)
-        failures = self._decrypt(keys, associated_data, Rows(out, offsets[:-1], lengths, stride))
+        failures = self._decrypt_groups(keys, associated_data, Rows(out, offsets[:-1], lengths, stride))
         if failures.any():
             out, lengths = keep_rows(out, lengths, failures == 0)
             offsets = offsets_of(lengths)
-        return Opened(Column(out, self.column.count, offsets, None, self._null(failures)), failures)
+        return Decrypted(Column(out, self.column.count, offsets, None, self._null(failures)), failures)
 
-    def _open_fixed(self, keys: Keys, associated_data: bytes, width: int) -> Opened:
+    def _decrypt_fixed(self, keys: Keys, associated_data: bytes, width: int) -> Decrypted:
         count = self.column.count
         suite = self.groups[0].suite if self.groups else Suite.DETERMINISTIC
         out_width = max(0, width - suite.overhead_bytes)
         out = np.zeros(out_width * count, np.uint8)
         target = Rows.uniform(out, start=0, stride=out_width, count=count, width=out_width)
-        failures = self._decrypt(keys, associated_data, target)
+        failures = self._decrypt_groups(keys, associated_data, target)
         null = self._null(failures)
         if not out_width:  # no bytes a row: byte_width could not say how many rows there are, so the answer has offsets
-            return Opened(Column(out, count, np.zeros(count + 1, np.int64), None, null), failures)
+            return Decrypted(Column(out, count, np.zeros(count + 1, np.int64), None, null), failures)
         if null is not None:
             out.reshape(count, out_width)[null] = 0
-        return Opened(Column(out, count, None, out_width, null), failures)
+        return Decrypted(Column(out, count, None, out_width, null), failures)
 
-    def _decrypt(self, keys: Keys, associated_data: bytes, target: Rows) -> Codes:
+    def _decrypt_groups(self, keys: Keys, associated_data: bytes, target: Rows) -> Codes:
         """Write every group's plaintexts to ``target``; returns the failures of all rows."""
         failures = self.failures.copy()
         rows = self.column.rows
@@ -99,14 +99,14 @@ class Sealed:
         return null if null.any() else None
 
 
-def seal_of(column: Column) -> Sealed:
+def read_ciphertexts(column: Column) -> Ciphertexts:
     """Read the headers of a ciphertext column.
 
     Raises:
         LimitExceededError: the batch names more data keys than one call may use.
     """
     groups, failures = parse(column)
-    return Sealed(column, groups, failures)
+    return Ciphertexts(column, groups, failures)
 
 
 def _index(group: Group) -> slice | np.ndarray[tuple[int], np.dtype[np.int64]]:
