@@ -10,7 +10,7 @@ from sidecar.crypto.column import Column, Flags, live_rows
 from sidecar.crypto.format import HEADER_BYTES, MAX_VALUE_BYTES, NONCE_BYTES, Suite, header
 from sidecar.crypto.framing import Frame
 from sidecar.crypto.nonces import RandomBytes, random_nonces
-from sidecar.crypto.rows import Rows, offsets_of
+from sidecar.crypto.rows import Rows, offsets_of, room_for
 from sidecar.crypto.siv import ColumnSiv, Path
 from sidecar.errors import ValueTooLargeError
 
@@ -52,14 +52,14 @@ class DataKeyCipher:
             if column.null is not None:
                 out.reshape(column.count, width)[column.null] = 0
             return Column(out, column.count, None, width, column.null)
-        lengths = np.zeros(column.count, np.int64)
-        lengths[slice(None) if live is None else live] = rows.lengths + suite.overhead_bytes
-        offsets = offsets_of(lengths)
-        out = np.empty(int(offsets[-1]), np.uint8)
-        stride = None if rows.stride is None else rows.stride + suite.overhead_bytes
-        target = Rows(out, offsets[:-1], lengths, stride)
-        self._encrypt(rows, target if live is None else target.select(live), suite, associated_data, random)
-        return Column(out, column.count, offsets, None, column.null)
+        target, offsets = room_for(rows, suite.overhead_bytes)
+        self._encrypt(rows, target, suite, associated_data, random)
+        if live is not None:
+            # NULL rows have no bytes: the room is the same, and only the offsets know of them.
+            lengths = np.zeros(column.count, np.int64)
+            lengths[live] = target.lengths
+            offsets = offsets_of(lengths)
+        return Column(target.data, column.count, offsets, None, column.null)
 
     def _encrypt(self, rows: Rows, target: Rows, suite: Suite, associated_data: bytes, random: RandomBytes) -> None:
         randomized = suite is Suite.RANDOMIZED
@@ -104,12 +104,12 @@ def _nonces(rows: Rows) -> Planes:
     """The nonce of each row, which stands behind its header."""
     if rows.stride is None:
         return blocks.windows(rows.data, NONCE_BYTES)[rows.starts + HEADER_BYTES]
-    start = int(rows.starts[0]) + HEADER_BYTES
+    start = rows.start + HEADER_BYTES
     return blocks.items(rows.data, NONCE_BYTES, start=start, stride=rows.stride, count=rows.count)
 
 
 def _check_sizes(rows: Rows, live: np.ndarray[tuple[int], np.dtype[np.int64]] | None) -> None:
-    if not rows.count or int(rows.lengths.max()) <= MAX_VALUE_BYTES:
+    if rows.longest <= MAX_VALUE_BYTES:
         return
     at = int(rows.lengths.argmax())
     row = at if live is None else int(live[at])

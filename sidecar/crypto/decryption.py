@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sidecar.crypto.blocks import Index
 from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.column import Column, Flags
 from sidecar.crypto.format import RowFailure, Suite
 from sidecar.crypto.parsing import Codes, Group, parse
-from sidecar.crypto.rows import Rows, keep_rows, offsets_of
+from sidecar.crypto.rows import Rows, keep_rows, offsets_of, room_for
 
 Keys = Mapping[str, DataKeyCipher | RowFailure]
 
@@ -43,23 +44,27 @@ class Ciphertexts:
         """Decrypt with the ciphers in ``keys``; a ``RowFailure`` in place of a cipher is the failure of its rows."""
         if self.column.width is not None:
             return self._decrypt_fixed(keys, associated_data, self.column.width)
-        lengths = np.zeros(self.column.count, np.int64)
-        stride: int | None = None
-        for group in self.groups:
-            if isinstance(keys[group.key_id], RowFailure):
-                continue
-            index = _index(group)
-            lengths[index] = self.column.rows.lengths[index] - group.suite.overhead_bytes
-            if group.index is None and self.column.rows.stride is not None:
-                stride = self.column.rows.stride - group.suite.overhead_bytes
-        offsets = offsets_of(lengths)
-        # Between the offsets there is no byte that a cipher does not write: a row's value, or zeros where it failed.
-        out = np.empty(int(offsets[-1]), np.uint8)
-        failures = self._decrypt_groups(keys, associated_data, Rows(out, offsets[:-1], lengths, stride))
+        target, offsets = self._room(keys)
+        failures = self._decrypt_groups(keys, associated_data, target)
+        data = target.data
         if failures.any():
-            out, lengths = keep_rows(out, lengths, failures == 0)
+            data, lengths = keep_rows(data, np.diff(offsets), failures == 0)
             offsets = offsets_of(lengths)
-        return Decrypted(Column(out, self.column.count, offsets, None, self._null(failures)), failures)
+        return Decrypted(Column(data, self.column.count, offsets, None, self._null(failures)), failures)
+
+    def _room(self, keys: Keys) -> tuple[Rows, Index]:
+        """Room for the values of the rows that have a cipher, which writes every byte of it, and its offsets."""
+        rows = self.column.rows
+        alike = len(self.groups) == 1 and self.groups[0].index is None
+        if alike and isinstance(keys[self.groups[0].key_id], DataKeyCipher):
+            return room_for(rows, -self.groups[0].suite.overhead_bytes)
+        lengths = np.zeros(self.column.count, np.int64)
+        for group in self.groups:
+            if isinstance(keys[group.key_id], DataKeyCipher):
+                index = _index(group)
+                lengths[index] = rows.lengths[index] - group.suite.overhead_bytes
+        offsets = offsets_of(lengths)
+        return Rows(np.empty(int(offsets[-1]), np.uint8), offsets[:-1], lengths), offsets
 
     def _decrypt_fixed(self, keys: Keys, associated_data: bytes, width: int) -> Decrypted:
         count = self.column.count
@@ -88,7 +93,8 @@ class Ciphertexts:
                 (rows, target) if group.index is None else (rows.select(group.index), target.select(group.index))
             )
             ok = key.decrypt_rows(source, place, group.suite, associated_data)
-            failures[_index(group)] = np.where(ok, 0, RowFailure.AUTHENTICATION_FAILED)
+            if not ok.all():
+                failures[_index(group)] = np.where(ok, 0, RowFailure.AUTHENTICATION_FAILED)
         if self.column.null is not None:
             failures[self.column.null] = 0
         return failures
@@ -109,5 +115,5 @@ def read_ciphertexts(column: Column) -> Ciphertexts:
     return Ciphertexts(column, groups, failures)
 
 
-def _index(group: Group) -> slice | np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _index(group: Group) -> slice | Index:
     return slice(None) if group.index is None else group.index

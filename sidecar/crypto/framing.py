@@ -33,12 +33,12 @@ class Frame:
 def read(rows: Rows, k: int) -> tuple[Planes, Index | int]:
     """Rows as zero-padded planes (at least one), with their lengths: one int where the width is fixed."""
     if rows.stride is not None:
-        width = int(rows.lengths[0])
-        if not width:
+        if not rows.width:
             return np.zeros((1, rows.count), BLOCK), 0
-        start = int(rows.starts[0])
-        planes = blocks.read_uniform(rows.data, start=start, stride=rows.stride, count=rows.count, width=width)
-        return planes, width
+        planes = blocks.read_uniform(
+            rows.data, start=rows.start, stride=rows.stride, count=rows.count, width=rows.width
+        )
+        return planes, rows.width
     if not k:
         return np.zeros((1, rows.count), BLOCK), rows.lengths
     data = rows.data
@@ -66,9 +66,8 @@ def write_ciphertexts(planes: Planes, tags: Planes, nonces: Planes | None, frame
     lead = frame.size + BLOCK_BYTES
     uniform = target.stride is not None
     size = target.stride or lead + BLOCK_BYTES * k
-    start = int(target.starts[0]) if uniform else 0
     out = target.data if uniform else np.empty(g * size, np.uint8)
-    at = start
+    at = target.start
     if frame.header:
         header = np.frombuffer(frame.header, f"V{len(frame.header)}")[0]
         blocks.items(out, len(frame.header), start=at, stride=size, count=g)[:] = header
@@ -77,7 +76,7 @@ def write_ciphertexts(planes: Planes, tags: Planes, nonces: Planes | None, frame
         blocks.items(out, BLOCK_BYTES, start=at, stride=size, count=g)[:] = nonces
         at += BLOCK_BYTES
     blocks.items(out, BLOCK_BYTES, start=at, stride=size, count=g)[:] = tags
-    width = int(target.lengths[0]) - lead if uniform else BLOCK_BYTES * k
+    width = target.width - lead if uniform else BLOCK_BYTES * k
     if k:
         blocks.write_uniform(planes, out, start=at + BLOCK_BYTES, stride=size, width=width)
     if not uniform:
@@ -89,8 +88,7 @@ def write_plaintexts(planes: Planes, target: Rows) -> None:
     """Write plaintext rows, without a byte behind any row's end."""
     k, g = planes.shape
     if target.stride is not None:
-        width = int(target.lengths[0])
-        blocks.write_uniform(planes, target.data, start=int(target.starts[0]), stride=target.stride, width=width)
+        blocks.write_uniform(planes, target.data, start=target.start, stride=target.stride, width=target.width)
         return
     if k > 1:
         size = BLOCK_BYTES * k

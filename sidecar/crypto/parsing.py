@@ -56,9 +56,8 @@ def parse(column: Column) -> tuple[tuple[Group, ...], Codes]:
 
 def _headers(rows: Rows) -> _Headers:
     """The first 8 bytes of each row as a little-endian number: the suite is its low byte. 0 where a row is shorter."""
-    if rows.stride is not None and rows.count and int(rows.lengths[0]) >= HEADER_BYTES:
-        start = int(rows.starts[0])
-        runs = blocks.items(rows.data, HEADER_BYTES, start=start, stride=rows.stride, count=rows.count)
+    if rows.stride is not None and rows.width >= HEADER_BYTES:
+        runs = blocks.items(rows.data, HEADER_BYTES, start=rows.start, stride=rows.stride, count=rows.count)
         return np.array(runs).view("<u8")  # a copy: the headers of NULL rows are replaced
     headers = np.zeros(rows.count, "<u8")
     index = np.flatnonzero(rows.lengths >= HEADER_BYTES)
@@ -72,8 +71,7 @@ def _alike(value: int, rows: Rows) -> Group | None:
     suite = Suite.of(value & 0xFF)
     if suite is None or not value >> 8:
         return None
-    shortest, longest = int(rows.lengths.min()), int(rows.lengths.max())
-    if not suite.overhead_bytes <= shortest <= longest <= MAX_VALUE_BYTES + suite.overhead_bytes:
+    if not suite.overhead_bytes <= rows.shortest <= rows.longest <= MAX_VALUE_BYTES + suite.overhead_bytes:
         return None
     return Group(suite, _key_id(value), None)
 

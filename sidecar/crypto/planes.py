@@ -126,6 +126,10 @@ class PlaneSiv:
                 _xor_new(last, _pick(table[1::2], rest, g)),
             )
         table = self._long.view(BLOCK)
+        if isinstance(rest, int) and rest == BLOCK_BYTES:
+            back = _xor_new(last, d)
+            _xor_constant(back, table[2 * rest + 1 :].view(np.uint64))
+            return before_last, back
         front, back = _shifted(d, rest)
         words(front)[:] ^= words(before_last)
         words(back)[:] ^= words(last)
@@ -139,10 +143,10 @@ class PlaneSiv:
         counters[:] = tags
         words(counters)[1::2] &= _CTR_MASK
         # Q's bit 31 is clear and k is far below 2^31, so the counter never carries out of its low 32 bits.
-        low = words(counters).view(np.uint32).reshape(k, g, 4)[:, :, 3]
-        count = low.byteswap()
-        count += np.arange(k, dtype=np.uint32)[:, None]
-        low[:] = count.byteswap(inplace=True)
+        if k > 1:
+            low = words(counters).view(np.uint32).reshape(k, g, 4)[:, :, 3]
+            count = low[0].byteswap() + np.arange(1, k, dtype=np.uint32)[:, None]
+            low[1:] = count.byteswap(inplace=True)
         return self._ctr(counters)
 
 

@@ -1,7 +1,5 @@
 """Where the rows of a column lie in its bytes. Checks that they lie inside before anything reads them."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from sidecar.crypto.blocks import Bytes, Index
@@ -10,31 +8,32 @@ from sidecar.errors import InvalidBatchError
 Offsets = np.ndarray[tuple[int], np.dtype[np.int32]] | Index
 
 
-@dataclass(frozen=True, slots=True)
 class Rows:
     """``count`` rows in ``data``: row ``i`` is the ``lengths[i]`` bytes from ``starts[i]``.
 
-    ``stride`` is set where all rows are equally long and equally far apart; the planes are then read without a gather.
-    Made by the class methods alone, which have checked that every row lies inside ``data``.
+    Uniform rows are all ``width`` bytes long, the first at ``start``, each ``stride`` bytes behind the one before: they
+    are read and written without a gather, and their ``starts`` and ``lengths`` are made only when asked for. Of other
+    rows ``stride`` is None. Made from offsets or widths that were checked: every row lies inside ``data``.
     """
 
-    data: Bytes
-    starts: Index
-    lengths: Index
-    stride: int | None = None
-
-    @property
-    def count(self) -> int:
-        """The number of rows."""
-        return self.starts.size
+    def __init__(self, data: Bytes, starts: Index, lengths: Index) -> None:
+        self.data = data
+        self.count = starts.size
+        self.start = 0
+        self.stride: int | None = None
+        self.width = 0
+        self._starts: Index | None = starts
+        self._lengths: Index | None = lengths
 
     @classmethod
     def uniform(cls, data: Bytes, *, start: int, stride: int, count: int, width: int) -> "Rows":
-        """``count`` rows of ``width`` bytes, the first at ``start``, each ``stride`` bytes behind the one before."""
+        """``count`` rows of ``width`` bytes; raises InvalidBatchError where they do not lie inside ``data``."""
         if count and not (start >= 0 <= width <= stride and start + stride * (count - 1) + width <= data.size):
             raise InvalidBatchError("the rows of a fixed-width column do not fit its data")
-        starts = np.arange(start, start + stride * count, stride) if stride else np.full(count, start)
-        return cls(data, starts, np.full(count, width), stride)
+        rows = cls.__new__(cls)
+        rows.data, rows.count, rows.start, rows.stride, rows.width = data, count, start, stride, width
+        rows._starts = rows._lengths = None
+        return rows
 
     @classmethod
     def ragged(cls, data: Bytes, offsets: Offsets) -> "Rows":
@@ -53,17 +52,62 @@ class Rows:
             return cls.uniform(data, start=int(wide[0]), stride=width, count=count, width=width)
         return cls(data, wide[:-1], lengths)
 
+    @property
+    def starts(self) -> Index:
+        """Where each row begins."""
+        if self._starts is None:
+            self._starts = self.start + np.arange(self.count) * (self.stride or 0)
+        return self._starts
+
+    @property
+    def lengths(self) -> Index:
+        """The length of each row."""
+        if self._lengths is None:
+            self._lengths = np.full(self.count, self.width)
+        return self._lengths
+
+    @property
+    def longest(self) -> int:
+        """The length of the longest row; 0 where there is none."""
+        if self.stride is not None or not self.count:
+            return self.width
+        return int(self.lengths.max())
+
+    @property
+    def shortest(self) -> int:
+        """The length of the shortest row; 0 where there is none."""
+        if self.stride is not None or not self.count:
+            return self.width
+        return int(self.lengths.min())
+
     def select(self, index: Index) -> "Rows":
         """The rows of these numbers."""
         return Rows(self.data, self.starts[index], self.lengths[index])
 
     def part(self, begin: int, end: int) -> "Rows":
         """The rows from ``begin`` up to ``end``."""
-        return Rows(self.data, self.starts[begin:end], self.lengths[begin:end], self.stride)
+        if self.stride is None:
+            return Rows(self.data, self.starts[begin:end], self.lengths[begin:end])
+        start = self.start + self.stride * begin
+        return Rows.uniform(self.data, start=start, stride=self.stride, count=end - begin, width=self.width)
 
     def drop(self, lead: int) -> "Rows":
         """The same rows without their first ``lead`` bytes; every row must be at least so long."""
-        return Rows(self.data, self.starts + lead, self.lengths - lead, self.stride)
+        if self.stride is None:
+            return Rows(self.data, self.starts + lead, self.lengths - lead)
+        start, width = self.start + lead, self.width - lead
+        return Rows.uniform(self.data, start=start, stride=self.stride, count=self.count, width=width)
+
+
+def room_for(rows: Rows, grow: int) -> tuple[Rows, Index]:
+    """Uninitialised room for rows that are ``grow`` bytes longer, one behind the other, and its offsets."""
+    if rows.stride is None:
+        lengths = rows.lengths + grow
+        offsets = offsets_of(lengths)
+        return Rows(np.empty(int(offsets[-1]), np.uint8), offsets[:-1], lengths), offsets
+    width = rows.width + grow
+    data = np.empty(width * rows.count, np.uint8)
+    return Rows.uniform(data, start=0, stride=width, count=rows.count, width=width), np.arange(rows.count + 1) * width
 
 
 def check_offsets(offsets: Offsets, size: int) -> None:

@@ -16,7 +16,7 @@ from sidecar.crypto import blocks
 from sidecar.crypto.blocks import BLOCK, BLOCK_BYTES, Bytes, Index, Planes, words
 from sidecar.crypto.framing import Frame, clear_behind, read, write_ciphertexts, write_plaintexts
 from sidecar.crypto.planes import PlaneSiv
-from sidecar.crypto.rows import Offsets, Rows, keep_rows, offsets_of
+from sidecar.crypto.rows import Offsets, Rows, keep_rows, offsets_of, room_for
 from sidecar.errors import InvalidBatchError
 
 Flags = npt.NDArray[np.bool_]
@@ -75,12 +75,9 @@ class ColumnSiv:
             InvalidBatchError: offsets or nonces do not fit.
         """
         rows = Rows.ragged(data, offsets)
-        out_offsets = offsets_of(rows.lengths + BLOCK_BYTES)
-        out = np.empty(int(out_offsets[-1]), np.uint8)
-        stride = None if rows.stride is None else rows.stride + BLOCK_BYTES
-        target = Rows(out, out_offsets[:-1], rows.lengths + BLOCK_BYTES, stride)
+        target, out_offsets = room_for(rows, BLOCK_BYTES)
         self.encrypt_rows(rows, target, associated_data, as_plane(nonces, rows.count), Frame())
-        return out, out_offsets
+        return target.data, out_offsets
 
     def decrypt(
         self,
@@ -99,24 +96,21 @@ class ColumnSiv:
         """
         rows = Rows.ragged(data, offsets)
         plane = as_plane(nonces, rows.count)
-        whole = rows.lengths >= BLOCK_BYTES
-        lengths = np.where(whole, rows.lengths - BLOCK_BYTES, 0)
-        starts = offsets_of(lengths)
-        out = np.empty(int(starts[-1]), np.uint8)
-        if whole.all():
-            stride = None if rows.stride is None else rows.stride - BLOCK_BYTES
-            ok = self.decrypt_rows(rows, Rows(out, starts[:-1], lengths, stride), associated_data, plane)
+        if not rows.count or rows.shortest >= BLOCK_BYTES:
+            target, offsets = room_for(rows, -BLOCK_BYTES)
+            ok = self.decrypt_rows(rows, target, associated_data, plane)
         else:
-            index = np.flatnonzero(whole)
-            target = Rows(out, starts[:-1], lengths).select(index)
+            index = np.flatnonzero(rows.lengths >= BLOCK_BYTES)
+            offsets = offsets_of(np.maximum(rows.lengths - BLOCK_BYTES, 0))
+            target = Rows(np.empty(int(offsets[-1]), np.uint8), offsets[:-1], np.diff(offsets))
             ok = np.zeros(rows.count, np.bool_)
             ok[index] = self.decrypt_rows(
-                rows.select(index), target, associated_data, None if plane is None else plane[index]
+                rows.select(index), target.select(index), associated_data, None if plane is None else plane[index]
             )
-        if not ok.all():
-            out, lengths = keep_rows(out, lengths, ok)
-            starts = offsets_of(lengths)
-        return out, starts, ok
+        if ok.all():
+            return target.data, offsets, ok
+        kept, lengths = keep_rows(target.data, np.diff(offsets), ok)
+        return kept, offsets_of(lengths), ok
 
     def encrypt_value(self, value: bytes | memoryview, components: Sequence[bytes]) -> bytes:
         """Encrypt one value with OpenSSL's AES-SIV; ``components``: all of S2V's before the value."""
@@ -136,7 +130,7 @@ class ColumnSiv:
     ) -> None:
         """Encrypt ``rows`` and write ``frame || siv || ct`` to ``target``; every target row has just that length."""
         d: bytes | None = None
-        for index, k in self._pieces(rows, rows.lengths):
+        for index, k in self._pieces(rows):
             piece, piece_target = _take(rows, index), _take(target, index)
             piece_nonces = None if nonces is None else nonces[index]
             if self._one_by_one(k, piece.count):
@@ -150,7 +144,7 @@ class ColumnSiv:
         """Decrypt rows ``siv || ct``, each of at least 16 bytes, to ``target``; rows that fail become zeros."""
         ok = np.zeros(rows.count, np.bool_)
         d: bytes | None = None
-        for index, k in self._pieces(rows, target.lengths):
+        for index, k in self._pieces(target):
             piece, piece_target = _take(rows, index), _take(target, index)
             piece_nonces = None if nonces is None else nonces[index]
             if self._one_by_one(k, piece.count):
@@ -165,21 +159,21 @@ class ColumnSiv:
             return k > _MOST_BLOCKS or _openssl_is_faster(k, g)
         return self._path is Path.OPENSSL
 
-    def _pieces(self, rows: Rows, lengths: Index) -> Iterator[tuple[slice | Index, int]]:
+    def _pieces(self, values: Rows) -> Iterator[tuple[slice | Index, int]]:
         """Row numbers that are worked on together, with their block count."""
-        count = rows.count
+        count = values.count
         if not count:
             return
         if self._path is Path.OPENSSL:
             yield slice(0, count), 0
             return
-        if rows.stride is not None:
-            k = int(blocks.block_count(lengths[:1])[0])
+        if values.stride is not None:
+            k = -(-values.width // BLOCK_BYTES)
             step = max(1, _CHUNK_BYTES // (BLOCK_BYTES * max(k, 1)))
             for begin in range(0, count, step):
                 yield slice(begin, min(begin + step, count)), k
             return
-        yield from self._groups(lengths)
+        yield from self._groups(values.lengths)
 
     def _groups(self, lengths: Index) -> Iterator[tuple[Index, int]]:
         """Row numbers by block count, in chunks; values too long for the planes come as one group of one by one."""
@@ -232,7 +226,8 @@ class ColumnSiv:
     ) -> None:
         terms = d if nonces is None else self._planes.associate_nonces(d, nonces)
         tags = self._planes.tags(planes, lengths, terms)
-        k = int(target.lengths[0]) - frame.size - BLOCK_BYTES > 0 and planes.shape[0]
+        # Rows of nothing have a plane of zeros for their tags, and no ciphertext.
+        k = planes.shape[0] if target.longest > frame.size + BLOCK_BYTES else 0
         if k:
             words(planes)[:] ^= words(self._planes.keystream(tags, k))
         write_ciphertexts(planes[:k], tags, nonces, frame, target)
@@ -240,7 +235,7 @@ class ColumnSiv:
     def _decrypt_planes(self, rows: Rows, k: int, d: bytes, nonces: Planes | None, target: Rows) -> Flags:
         tags_and_planes, _ = read(rows, k + 1)
         tags, planes = tags_and_planes[0], tags_and_planes[1:]
-        lengths: Index | int = target.lengths if rows.stride is None else int(target.lengths[0])
+        lengths: Index | int = target.lengths if target.stride is None else target.width
         if k:
             words(planes)[:] ^= words(self._planes.keystream(tags, k))
             clear_behind(planes, lengths)

@@ -11,7 +11,7 @@ from sidecar.crypto.column import Column, Flags
 from sidecar.crypto.format import MAX_VALUE_BYTES, Suite
 from sidecar.crypto.rows import offsets_of
 from sidecar.errors import InvalidBatchError, LimitExceededError
-from sidecar.rpc.wire import column_answer, validity_of
+from sidecar.rpc.wire import column_answer, even_values, even_values_answer, validity_of
 
 _FEW_VALUES = 24  # below, values one by one are faster than a column of them
 _OFFSET_BYTES = 4
@@ -81,6 +81,10 @@ def decode(request: pb.EncryptRequest | pb.DecryptRequest, limits: BatchLimits) 
 
 def _decode_values(batch: pb.ValueBatch, limits: BatchLimits) -> Column:
     limits.check_rows(len(batch.values))
+    even = even_values(batch)
+    if even is not None:
+        data, width = even
+        return Column.ragged(data, np.arange(len(batch.values) + 1) * width)
     values = list(batch.values)
     lengths = np.fromiter(map(len, values), np.int64, len(values))
     null = _decode_validity(batch.validity, len(values))
@@ -133,6 +137,9 @@ def encode(column: Column, response: pb.EncryptResponse | pb.DecryptResponse, *,
     """A serialized response: the fields that ``response`` has, and the column in the shape of its question."""
     if not as_values:
         return column_answer(column, response.SerializeToString())
+    answer = even_values_answer(column, response.SerializeToString())
+    if answer is not None:
+        return answer
     # Set also where there are no values, so that the answer always has its question's shape.
     response.values.SetInParent()
     response.values.values.extend(_split(column))
@@ -143,9 +150,5 @@ def encode(column: Column, response: pb.EncryptResponse | pb.DecryptResponse, *,
 def _split(column: Column) -> list[bytes]:
     """The rows as bytes objects."""
     rows = column.rows
-    if rows.stride and rows.count:
-        # Items of a void dtype become bytes objects in one pass.
-        split: list[bytes] = column.data.view(f"V{rows.stride}").tolist()
-        return split
     data, ends = column.data.tobytes(), (rows.starts + rows.lengths).tolist()
     return [data[start:end] for start, end in zip(rows.starts.tolist(), ends, strict=True)]
