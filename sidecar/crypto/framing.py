@@ -69,8 +69,9 @@ def write_ciphertexts(planes: Planes, tags: Planes, nonces: Planes | None, frame
     out = target.data if uniform else np.empty(g * size, np.uint8)
     at = target.start
     if frame.header:
-        header = np.frombuffer(frame.header, f"V{len(frame.header)}")[0]
-        blocks.items(out, len(frame.header), start=at, stride=size, count=g)[:] = header
+        blocks.items(out, len(frame.header), start=at, stride=size, count=g)[:] = np.broadcast_to(
+            np.void(frame.header), g
+        )
         at += len(frame.header)
     if frame.with_nonce:
         blocks.items(out, BLOCK_BYTES, start=at, stride=size, count=g)[:] = nonces
