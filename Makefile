@@ -27,8 +27,7 @@ run: $(VENV)/.demo  ## Serve in the foreground, on .run/sidekey.sock
 test: $(VENV)/.dev  ## Run all tests
 	@$(BIN)/python -m pytest
 
-soak: $(VENV)/.dev  ## Run the long variants: ten minutes of load with cancelled calls, watching memory
-	@$(BIN)/python -m pytest -m soak --override-ini addopts= -q
+soak: $(VENV)/.dev  ## Ten minutes of load with cancelled calls and short deadlines, watching memory
 	@$(BIN)/python -m bench soak --minutes 10
 
 lint: $(VENV)/.dev $(VENV)-protos/.done  ## Check style, types, the direction of imports, the contract and its stubs
