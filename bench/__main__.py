@@ -35,7 +35,7 @@ def main() -> int:
     console = Console(stderr=True)
     try:
         if args.command == "soak":
-            return asyncio.run(soak.run(console, args.minutes * 60, args.json))
+            return asyncio.run(soak.run(console, args.minutes * 60, args.json, echo=args.echo))
         return _bench(console, args)
     except (servers.ServerFailedError, soak.SoakError, WrongAnswerError) as failed:
         console.print(str(failed), markup=False, style="red", soft_wrap=True)
@@ -98,6 +98,7 @@ def _arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command")
     soaking = commands.add_parser("soak", help="minutes of load with cancelled calls and short deadlines")
     soaking.add_argument("--minutes", type=_positive(float), default=10.0, metavar="M", help="how long (10)")
+    soaking.add_argument("--echo", action="store_true", help="soak the echo server, to tell gRPC's share")
     soaking.add_argument("--json", type=Path, default=_RESULTS / "soak.json", metavar="FILE", help="where numbers go")
     return parser.parse_args()
 

@@ -65,14 +65,19 @@ def warm_up_of(seconds: float) -> float:
     return min(seconds / 5, 60.0)
 
 
-async def run(console: Console, seconds: float, path: Path) -> int:
-    """Soak a sidecar of its own; 0 where its memory stayed flat and no call failed that should not."""
-    with tempfile.TemporaryDirectory(prefix="sidekey-soak-") as directory, servers.sidecar(Path(directory)) as server:
+async def run(console: Console, seconds: float, path: Path, *, echo: bool = False) -> int:
+    """Soak a sidecar of its own (or the echo server); 0 where memory stayed flat and no call failed that should not."""
+    start = servers.echo if echo else servers.sidecar
+    with tempfile.TemporaryDirectory(prefix="sidekey-soak-") as directory, start(Path(directory)) as server:
         samples, tally = await soak(console, server, seconds)
     verdict = judge(samples, warm_up_of(seconds))
     passed = verdict.flat and tally.as_intended
     _write(path, seconds, samples, tally, verdict)
     _print(console, tally, verdict, passed)
+    grown = samples[-1].resident_bytes - samples[0].resident_bytes
+    console.print(
+        f"Grown since the start: {grown / _MEGABYTE:.0f} MB; {grown / max(tally.cut, 1):.0f} bytes a cut call."
+    )
     return 0 if passed else 1
 
 
