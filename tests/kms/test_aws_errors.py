@@ -47,10 +47,13 @@ BOTH = [
 
 
 @asynccontextmanager
-async def opened(url: str, monkeypatch: pytest.MonkeyPatch, *, max_attempts: int = 1) -> AsyncIterator[AwsKms]:
+async def opened(
+    url: str, monkeypatch: pytest.MonkeyPatch, *, max_attempts: int = 1, patience: float = 5.0
+) -> AsyncIterator[AwsKms]:
+    """``patience``: seconds that a call waits for its answer; short only where none is to come."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_KMS", url)
     settings = AwsSettings("alias/sidekey", "eu-west-1")
-    kms = AwsKms(settings, connect_timeout_seconds=0.3, read_timeout_seconds=0.3, max_attempts=max_attempts)
+    kms = AwsKms(settings, connect_timeout_seconds=patience, read_timeout_seconds=patience, max_attempts=max_attempts)
     await kms.open()
     try:
         yield kms
@@ -116,7 +119,7 @@ async def test_only_an_unwrap_can_find_a_key_corrupt(
 async def test_what_is_no_answer_of_a_kms_is_an_outage_and_never_a_corrupt_key(
     aws_environment: pytest.MonkeyPatch, answer: loopback.Answer
 ) -> None:
-    async with loopback.serve(answer) as server, opened(server.url, aws_environment) as kms:
+    async with loopback.serve(answer) as server, opened(server.url, aws_environment, patience=0.3) as kms:
         started = time.monotonic()
         with pytest.raises(KmsUnavailableError) as wrap:
             await kms.wrap(DATA_KEY, CONTEXT)
@@ -136,7 +139,7 @@ async def test_a_data_key_of_another_length_is_corrupt(aws_environment: pytest.M
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9", "http://kms.invalid:80"], ids=["refused", "no such name"])
 async def test_a_kms_that_is_not_there_is_unavailable(aws_environment: pytest.MonkeyPatch, url: str) -> None:
-    async with opened(url, aws_environment) as kms:
+    async with opened(url, aws_environment, patience=0.3) as kms:
         with pytest.raises(KmsUnavailableError) as caught:
             await kms.unwrap(b"wrapped", CONTEXT)
     assert_bare(caught.value)
