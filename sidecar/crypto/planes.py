@@ -121,6 +121,8 @@ class PlaneSiv:
             # Entry r holds D shifted r bytes into two blocks: the window that begins 16 - r bytes into (0, D, 0).
             shifts = np.ascontiguousarray(windows(row, 2 * BLOCK_BYTES)[::-1]).view(np.uint64)
             table = (self._long ^ shifts).view(BLOCK)
+            if isinstance(rest, int) and rest == BLOCK_BYTES:  # D and K1 lie in the last block alone
+                return before_last, _xor_new(last, _pick(table[1::2], rest, g))
             return (
                 _xor_new(before_last, _pick(table[0::2], rest, g)),
                 _xor_new(last, _pick(table[1::2], rest, g)),
