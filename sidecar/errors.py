@@ -38,10 +38,22 @@ class UnknownModeError(InvalidRequestError):
     reason = "UNKNOWN_MODE"
 
 
+class ModeNotAllowedError(InvalidRequestError):
+    """The keyring does not allow the deterministic mode."""
+
+    reason = "MODE_NOT_ALLOWED"
+
+
 class UnknownKeyringError(SidekeyError):
     """No keyring of this name exists, and the configuration lets none be made."""
 
     reason = "UNKNOWN_KEYRING"
+
+
+class NoSuchKeyError(SidekeyError):
+    """The caller names a data key that the keystore does not have."""
+
+    reason = "NO_SUCH_KEY"
 
 
 class DecryptFailedError(SidekeyError):
@@ -87,6 +99,24 @@ class CorruptKeyError(SidekeyError):
     """A wrapped data key, or what it unwraps to, is not what was stored: permanent, and loud."""
 
     reason = "CORRUPT_KEY"
+
+
+class StateTransitionError(SidekeyError):
+    """The data key's state may not go there from where it is; the text says what must come first."""
+
+    reason = "STATE_TRANSITION"
+
+
+class KeyringExistsError(SidekeyError):
+    """A keyring of this name is there, with other settings."""
+
+    reason = "KEYRING_EXISTS"
+
+
+class ManagementOffError(SidekeyError):
+    """The configuration does not let callers manage keys."""
+
+    reason = "MANAGEMENT_OFF"
 
 
 class KmsDeniedError(SidekeyError):

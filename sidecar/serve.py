@@ -9,6 +9,7 @@ import secrets
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 import structlog
 
@@ -28,13 +29,12 @@ from sidecar.keys.refreshing import Lifetime
 from sidecar.keys.rollover import RolloverSchedule
 from sidecar.keys.upkeep import Upkeep
 from sidecar.keys.usage import UsageCounts
+from sidecar.keys.wrapping import WrappingKeys
 from sidecar.keystore.port import Keystore
 from sidecar.keystore.watched import WatchedKeystore
-from sidecar.kms.guard import GuardedKms
-from sidecar.kms.local import LocalKms
 from sidecar.kms.port import Kms
 from sidecar.metrics import Metrics
-from sidecar.parts import keystore_of, kms_of
+from sidecar.parts import keystore_of, wrapping_keys_of
 from sidecar.rpc.admission import Admission, InFlightLimits
 from sidecar.rpc.batches import BatchLimits
 from sidecar.rpc.encryption import DEFAULT_KEYRING, EncryptionService
@@ -46,7 +46,6 @@ _SECOND_SIGNAL_EXIT_CODE = 130
 _SWEEPS_A_TTL = 60
 _LONGEST_SWEEP_SECONDS = 5.0
 _WILDCARDS = frozenset("*?")
-_LOCAL_WRAPPING_KEY = "kek"
 
 logger = structlog.get_logger("sidecar")
 
@@ -85,8 +84,8 @@ async def _serve(config: Config) -> None:
             version=__version__,
             addresses=addresses,
             http=http_address,
-            kms=sidecar.kms.name,
-            kek_id=sidecar.kms.kek_id,
+            kms=sidecar.wrapping_keys.names,
+            kek_ids=sidecar.wrapping_keys.kek_ids,
             ready=sidecar.ready,
             pid=os.getpid(),
         )
@@ -118,40 +117,38 @@ def _stop_on_signals() -> asyncio.Event:
 class Sidecar:
     """One sidecar with all its parts; ``start``, then ``drain``, then ``close``."""
 
-    def __init__(self, config: Config, *, kms: Kms | None = None, keystore: Keystore | None = None) -> None:
-        """``kms``, ``keystore``: in place of the configured ones."""
+    def __init__(
+        self, config: Config, *, kms: Kms | Mapping[str, Kms] | None = None, keystore: Keystore | None = None
+    ) -> None:
+        """``kms`` (one, or several by name, in their order), ``keystore``: in place of the configured ones."""
         self._config = config
         metrics = Metrics()
         self._readiness = readiness = Readiness(lambda: self._keyrings.cached_keys)
         names = (name for name in config.keyrings if not _WILDCARDS & set(name))
         self._probe_keyring = next(names, DEFAULT_KEYRING)
-        self.kms = GuardedKms(
-            kms or kms_of(config) or LocalKms(config.data_dir / _LOCAL_WRAPPING_KEY),
-            metrics,
-            max_concurrent_calls=config.kms.max_concurrent_calls,
-            deadline_seconds=config.kms.deadline_seconds,
-            on_result=readiness.kms_result,
+        self.wrapping_keys = wrapping_keys_of(
+            config, metrics, readiness.kms_result, kms if isinstance(kms, Mapping) or kms is None else {kms.name: kms}
         )
         self._keystore: Keystore = WatchedKeystore(
             keystore or keystore_of(config), functools.partial(_on_keystore_result, metrics, readiness)
         )
-        self._usage = UsageCounts(self._keystore)
-        self._keyrings = _keyrings_of(config, self._keystore, self.kms, metrics)
-        self._rpc = _rpc_of(config, self._keyrings, self._usage, self.kms, metrics)
+        self._usage = UsageCounts(self._keystore, SystemClock())
+        self._keyrings = _keyrings_of(config, self._keystore, self.wrapping_keys, metrics)
+        self._rpc = _rpc_of(config, self._keyrings, self._usage, self.wrapping_keys, metrics)
         self._http = _http_of(config, metrics, self._state)
         self._draining = False
         self._upkeep = Upkeep(
             self._keyrings,
             self._usage,
             readiness,
-            self.kms,
+            self.wrapping_keys,
             self._keystore,
             sweep_seconds=min(config.cache.ttl_seconds / _SWEEPS_A_TTL, _LONGEST_SWEEP_SECONDS),
             probe_keyring=self._probe_keyring,
             on_ready=self._rpc.set_ready,
         )
         self._upkeep_task: asyncio.Task[None] | None = None
-        metrics.build.labels(__version__, self.kms.name).set(1)
+        metrics.build.labels(__version__, ", ".join(self.wrapping_keys.names)).set(1)
 
     @property
     def ready(self) -> bool:
@@ -165,15 +162,15 @@ class Sidecar:
             StartupError: something cannot be opened; call ``close`` all the same.
         """
         _make_data_dir(self._config)
-        await self._keystore.open()
-        await self.kms.open()
+        await self._keystore.open(upgrade=True)
+        await self.wrapping_keys.open()
         addresses = await self._rpc.start()
         http_address = None
         if self._http is not None:
             host, port = await self._http.start()
             http_address = f"{host}:{port}"
         # The first look at the KMS, before anybody is told that there is something to call; bounded by its deadline.
-        await probe(self.kms, self._keystore, self._probe_keyring)
+        await probe(self.wrapping_keys, self._keystore, self._probe_keyring)
         await self._rpc.set_ready(self.ready)
         self._upkeep_task = asyncio.create_task(self._upkeep.run(), name="sidekey-upkeep")
         return addresses, http_address
@@ -193,7 +190,7 @@ class Sidecar:
             await self._http.stop()
         await self._usage.flush()
         await self._keyrings.close()
-        await self.kms.close()
+        await self.wrapping_keys.close()
         await self._keystore.close()
 
     def _state(self) -> tuple[bool, Mapping[str, str]]:
@@ -210,10 +207,12 @@ def _make_data_dir(config: Config) -> None:
         raise StartupError(f"the data directory {config.data_dir} cannot be made: {reason}") from None
 
 
-def _keyrings_of(config: Config, keystore: Keystore, kms: Kms, metrics: Metrics) -> Keyrings:
+def _keyrings_of(config: Config, keystore: Keystore, wrapping_keys: WrappingKeys, metrics: Metrics) -> Keyrings:
     clock = SystemClock()
     path = CipherPath.OPENSSL if config.crypto.force_openssl else CipherPath.AUTO
-    data_keys = DataKeys(keystore, kms, clock, secrets.token_bytes, functools.partial(DataKeyCipher, path=path))
+    data_keys = DataKeys(
+        keystore, wrapping_keys, clock, secrets.token_bytes, functools.partial(DataKeyCipher, path=path)
+    )
     lifetime = Lifetime(
         ttl_seconds=config.cache.ttl_seconds,
         jitter_fraction=config.cache.jitter_fraction,
@@ -221,17 +220,19 @@ def _keyrings_of(config: Config, keystore: Keystore, kms: Kms, metrics: Metrics)
         failure_seconds=config.cache.unknown_key_seconds,
         max_entries=config.cache.max_keys,
     )
-    schedule = RolloverSchedule(config.schedule.roll_over_length)
+    schedule = RolloverSchedule(timedelta(days=config.schedule.data_key_roll_over_length))
     return Keyrings(keystore, data_keys, schedule, lifetime, clock, metrics, may_make=config.may_create_keyring)
 
 
-def _rpc_of(config: Config, keyrings: Keyrings, usage: UsageCounts, kms: Kms, metrics: Metrics) -> RpcServer:
+def _rpc_of(
+    config: Config, keyrings: Keyrings, usage: UsageCounts, wrapping_keys: WrappingKeys, metrics: Metrics
+) -> RpcServer:
     server = config.server
     limits = BatchLimits(server.max_message_bytes, server.max_rows)
     in_flight = InFlightLimits(server.max_calls_in_flight, server.max_rows_in_flight, server.max_bytes_in_flight)
     return RpcServer(
         EncryptionService(keyrings, usage, Admission(in_flight, metrics), limits, Traffic(metrics)),
-        InfoService(limits, kms.name),
+        InfoService(limits, ", ".join(wrapping_keys.names)),
         metrics,
         addresses=[str(address) for address in server.listen],
         max_message_bytes=server.max_message_bytes,

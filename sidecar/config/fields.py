@@ -3,8 +3,10 @@
 Every check raises ``RefusedError`` with what would be right.
 """
 
+import math
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +18,10 @@ from sidecar.config.problems import RefusedError
 KEYRING_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _KEYRING_PATTERN = re.compile(r"[a-z0-9*?][a-z0-9._*?-]{0,62}")
 _URL = re.compile(r"[a-z][a-z0-9+]*://\S*")
+
+
+_MAX_DAYS = 36_500
+NEVER = "never"
 
 
 def _text(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
@@ -60,6 +66,19 @@ def _keyring_pattern(pattern: str) -> str:
     return pattern
 
 
+def _roll_over_days(value: Any) -> float:
+    if value == NEVER or value == math.inf:
+        return math.inf
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_DAYS:
+        raise RefusedError(f"it must be days, more than 0 and at most {_MAX_DAYS}, or 'never'")
+    # A period of nothing would roll over without end.
+    return max(float(value), timedelta.resolution / timedelta(days=1))
+
+
+RollOverDays = Annotated[
+    float, PlainValidator(_roll_over_days), PlainSerializer(lambda days: NEVER if days == math.inf else days)
+]
+"""``math.inf`` stands for never."""
 Listener = Annotated[Address, PlainValidator(_text(parse_listener)), PlainSerializer(str)]
 Listeners = Annotated[
     tuple[Listener, ...],

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
@@ -20,11 +19,13 @@ from sidecar.config.fields import (
     Listeners,
     MessageBytes,
     PositiveSeconds,
+    RollOverDays,
     Seconds,
 )
 from sidecar.config.problems import RefusedError
 
-_MAX_DAYS = 36_500
+MOST_VALUES = 1 << 46
+"""Values under one data key: SIV is good for 2^48 invocations (RFC 5297 section 6), of which a value costs several."""
 
 
 class Section(BaseModel):
@@ -69,13 +70,10 @@ class Plugin(Section):
 class Schedule(Section):
     """When keyrings roll over."""
 
-    data_key_roll_over_length: Annotated[float, Field(gt=0, le=_MAX_DAYS, allow_inf_nan=False)] = 365.0
-    """Days, in fractions if need be."""
-
-    @property
-    def roll_over_length(self) -> timedelta:
-        """How long a data key is the primary; at least a microsecond."""
-        return max(timedelta(days=self.data_key_roll_over_length), timedelta.resolution)
+    data_key_roll_over_length: RollOverDays = 365.0
+    """Days, in fractions if need be; ``math.inf``: never."""
+    data_key_max_values: Annotated[int, Field(ge=1, le=MOST_VALUES)] = MOST_VALUES
+    """Values that the fleet encrypts under one data key before its keyring rolls over, whatever its age."""
 
 
 class Server(Section):
@@ -88,6 +86,8 @@ class Server(Section):
     max_rows_in_flight: Count = 16_777_216
     max_calls_in_flight: Count = 1024
     reflection: bool = False
+    manage_keys: bool = False
+    """Whether KeyringService may change something for its callers."""
     drain_seconds: Seconds = 25.0
     http: HttpAddress = None
 
@@ -108,6 +108,8 @@ class Keystore(Section):
 
     url: KeystoreUrl = Field(repr=False)
     """May hold a password."""
+    max_connections: Annotated[int, Field(ge=1, le=64)] = 4
+    timeout_seconds: PositiveSeconds = 5.0
 
 
 class Cache(Section):
@@ -118,6 +120,8 @@ class Cache(Section):
     max_keys: Count = 10_000
     refresh_after_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.75
     unknown_key_seconds: Seconds = 5.0
+    stale_on_outage_seconds: Seconds = 3600.0
+    """Counted like the TTL, and never less than it."""
 
 
 class KmsLimits(Section):
@@ -125,10 +129,33 @@ class KmsLimits(Section):
 
     max_concurrent_calls: Count = 16
     deadline_seconds: PositiveSeconds = 5.0
+    max_calls_per_second: Annotated[float, Field(gt=0, le=100_000)] = 200.0
+    retries_per_second: Annotated[float, Field(gt=0, le=100_000)] = 10.0
+    """In an outage, of all data keys together."""
+    failover_seconds: PositiveSeconds = 1.0
+    """With several wrapping keys: after so long without an answer the next one is asked as well."""
+    order: tuple[str, ...] = Field(default=(), strict=False)
+    """Names of plugins, the first asked first; empty: in the order of the file."""
+
+
+class Usage(Section):
+    """How the use of data keys is counted."""
+
+    flush_seconds: PositiveSeconds = 30.0
 
 
 class Keyring(Section):
-    """The settings of a keyring; there are none yet."""
+    """The settings of a keyring; None: as ``schedule`` says."""
+
+    data_key_roll_over_length: RollOverDays | None = None
+    default_mode: Literal["randomized", "deterministic"] = "randomized"
+    allow_deterministic: bool = True
+
+    @model_validator(mode="after")
+    def _default_is_allowed(self) -> "Keyring":
+        if self.default_mode == "deterministic" and not self.allow_deterministic:
+            raise RefusedError("defaultMode is deterministic, and allowDeterministic is false")
+        return self
 
 
 class Log(Section):
@@ -157,23 +184,40 @@ class Config(Section):
     keystore: Keystore
     cache: Cache = Cache()
     kms: KmsLimits = KmsLimits()
+    usage: Usage = Usage()
     keyrings: Mapping[KeyringPattern, _OptionalKeyring] = {"default": Keyring()}
     """By name or pattern: the keyrings that may be made on first use."""
     log: Log = Log()
     crypto: Crypto = Crypto()
 
-    @field_validator("plugins")
-    @classmethod
-    def _has_one_kms(cls, plugins: Mapping[str, Plugin]) -> Mapping[str, Plugin]:
-        if sum(plugin.is_kms for plugin in plugins.values()) > 1:
-            raise RefusedError("at most one plugin may have 'isKms: true' in this version")
-        return plugins
+    @model_validator(mode="after")
+    def _orders_its_kmses(self) -> "Config":
+        if self.kms.order and sorted(self.kms.order) != sorted(self._kms_names):
+            raise RefusedError(
+                "kms.order must name each plugin with 'isKms: true' once: " + (", ".join(self._kms_names) or "none")
+            )
+        return self
 
     @property
-    def kms_plugin(self) -> Plugin | None:
-        """The KMS that wraps data keys; None: the local wrapping key in ``data_dir`` does."""
-        return next((plugin for plugin in self.plugins.values() if plugin.is_kms), None)
+    def _kms_names(self) -> list[str]:
+        return [name for name, plugin in self.plugins.items() if plugin.is_kms]
+
+    @property
+    def kms_plugins(self) -> Mapping[str, Plugin]:
+        """The KMSs that wrap data keys, the first asked first; none: the local wrapping key in ``data_dir`` does."""
+        return {name: self.plugins[name] for name in self.kms.order or self._kms_names}
 
     def may_create_keyring(self, name: str) -> bool:
         """Whether a keyring of this name may be made on first use."""
-        return KEYRING_NAME.fullmatch(name) is not None and any(fnmatchcase(name, each) for each in self.keyrings)
+        return self._declared(name) is not None
+
+    def keyring_settings(self, name: str) -> Keyring:
+        """The settings of a keyring: of its name, else of the first pattern that it fits, else the defaults."""
+        return self._declared(name) or Keyring()
+
+    def _declared(self, name: str) -> Keyring | None:
+        if KEYRING_NAME.fullmatch(name) is None:
+            return None
+        if name in self.keyrings:
+            return self.keyrings[name]
+        return next((settings for each, settings in self.keyrings.items() if fnmatchcase(name, each)), None)

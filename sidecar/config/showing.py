@@ -38,7 +38,7 @@ def _plugin_warnings(config: Config) -> list[str]:
 
 def _exposure_warnings(config: Config) -> list[str]:
     warnings = []
-    if config.schedule.roll_over_length < timedelta(hours=1):
+    if config.schedule.data_key_roll_over_length < timedelta(hours=1) / timedelta(days=1):
         warnings.append("schedule.dataKeyRollOverLength: under an hour; and every data key is kept for good")
     if config.server.http is not None and not config.server.http.is_loopback:
         warnings.append(

@@ -11,11 +11,10 @@ from sidecar.crypto import key_schedule
 from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.format import KEY_ID_BYTES, key_id_from
 from sidecar.crypto.nonces import RandomBytes
-from sidecar.errors import CorruptKeyError, KeyDestroyedError, KeyDisabledError, UnknownKeyError
+from sidecar.errors import KeyDestroyedError, KeyDisabledError, UnknownKeyError
 from sidecar.keys.clock import Clock
+from sidecar.keys.wrapping import Wrapper
 from sidecar.keystore.port import DataKeyRecord, KeyState, Keystore
-from sidecar.kms.context import encryption_context
-from sidecar.kms.port import Kms
 
 MakeCipher = Callable[[str, bytes | bytearray], DataKeyCipher]
 
@@ -35,14 +34,14 @@ class DataKeys:
     def __init__(
         self,
         keystore: Keystore,
-        kms: Kms,
+        wrapper: Wrapper,
         clock: Clock,
         random: RandomBytes,
         make_cipher: MakeCipher = DataKeyCipher,
     ) -> None:
         """``random`` is the operating system's CSPRNG."""
         self._keystore = keystore
-        self._kms = kms
+        self._wrapper = wrapper
         self._clock = clock
         self._random = random
         self._make_cipher = make_cipher
@@ -62,10 +61,8 @@ class DataKeys:
             raise KeyDisabledError(f"data key {key_id} is disabled")
         if record.state is KeyState.DESTROYED:
             raise KeyDestroyedError(f"data key {key_id} was destroyed")
-        data_key = await self._kms.unwrap(record.wrapped_key, encryption_context(record.keyring, key_id))
+        data_key = await self._wrapper.unwrap(record)
         try:
-            if not key_schedule.commits_to(record.commitment, data_key):
-                raise CorruptKeyError(f"data key {key_id} does not unwrap to the key that was wrapped")
             return DataKey(key_id, record.keyring, self._make_cipher(key_id, data_key))
         finally:
             key_schedule.overwrite(data_key)
@@ -90,24 +87,17 @@ class DataKeys:
 
     async def _wrapped(self, keyring: str, generation: int, data_key: bytearray) -> DataKeyRecord:
         key_id = self._new_key_id()
-        context = encryption_context(keyring, key_id)
-        wrapped_key = await self._kms.wrap(data_key, context)
-        # A KMS that wraps for us but will not unwrap would cost every value under this key: ask before it is used.
-        proof = await self._kms.unwrap(wrapped_key, context)
-        try:
-            if not key_schedule.commits_to(key_schedule.commitment(data_key), proof):
-                raise CorruptKeyError("the KMS does not unwrap a new data key to what it wrapped")
-        finally:
-            key_schedule.overwrite(proof)
+        first, *further = await self._wrapper.wrap(data_key, keyring, key_id)
         return DataKeyRecord(
             key_id=key_id,
             keyring=keyring,
             generation=generation,
             state=KeyState.ENABLED,
             created_at=self._clock.now(),
-            kek_id=self._kms.kek_id,
-            wrapped_key=wrapped_key,
+            kek_id=first.kek_id,
+            wrapped_key=first.wrapped_key,
             commitment=key_schedule.commitment(data_key),
+            further_copies=tuple(further),
         )
 
     def _new_key_id(self) -> str:

@@ -9,10 +9,9 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from sidecar.crypto import key_schedule
-from sidecar.errors import CorruptKeyError, SidekeyError
+from sidecar.errors import SidekeyError
+from sidecar.keys.wrapping import WrappingKeys
 from sidecar.keystore.port import Keystore
-from sidecar.kms.context import encryption_context
-from sidecar.kms.port import Kms
 
 _OK = "ok"
 _UNKNOWN = "not asked yet"
@@ -32,7 +31,7 @@ class Readiness:
         self._kms = {"wrap": _UNKNOWN, "unwrap": _UNKNOWN}
         self._keystore = _OK
 
-    def kms_result(self, operation: str, result: str) -> None:
+    def kms_result(self, name: str, operation: str, result: str) -> None:
         """How a wrap or unwrap ended, in the words of the metric ``sidekey_kms_calls``."""
         before = self._kms[operation]
         if result in _SAYS_NOTHING or result == before:
@@ -67,20 +66,16 @@ class Readiness:
         return next((result for result in self._kms.values() if result != _OK), _OK)
 
 
-async def probe(kms: Kms, keystore: Keystore, keyring: str) -> None:
+async def probe(wrapping_keys: WrappingKeys, keystore: Keystore, keyring: str) -> None:
     """Ask the keystore for a keyring, and the KMS to wrap and unwrap a random key that is thrown away.
 
     Both directions, since a KMS that wraps but does not unwrap is of no use. The results reach
     ``Readiness`` as those of any call do; what fails is logged there.
     """
     random = bytearray(secrets.token_bytes(key_schedule.DATA_KEY_BYTES))
-    context = encryption_context(keyring, _PROBE_KEY_ID)
     try:
         await keystore.primary(keyring)
-        answer = await kms.unwrap(await kms.wrap(random, context), context)
-        if answer != random:
-            log.error("kms_probe_failed", reason=CorruptKeyError.reason)
-        key_schedule.overwrite(answer)
+        await wrapping_keys.wrap(random, keyring, _PROBE_KEY_ID)
     except SidekeyError as error:
         log.debug("probe_failed", reason=error.reason)
     finally:

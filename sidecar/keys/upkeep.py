@@ -8,8 +8,8 @@ import structlog
 from sidecar.keys.keyrings import Keyrings
 from sidecar.keys.readiness import Readiness, probe
 from sidecar.keys.usage import UsageCounts
+from sidecar.keys.wrapping import WrappingKeys
 from sidecar.keystore.port import Keystore
-from sidecar.kms.port import Kms
 
 _FLUSH_SECONDS = 10.0
 _FIRST_PROBE_SECONDS = 0.5
@@ -33,7 +33,7 @@ class Upkeep:
         keyrings: Keyrings,
         usage: UsageCounts,
         readiness: Readiness,
-        kms: Kms,
+        wrapping_keys: WrappingKeys,
         keystore: Keystore,
         *,
         sweep_seconds: float,
@@ -43,7 +43,7 @@ class Upkeep:
         self._keyrings = keyrings
         self._usage = usage
         self._readiness = readiness
-        self._kms = kms
+        self._wrapping_keys = wrapping_keys
         self._keystore = keystore
         self._sweep_seconds = sweep_seconds
         self._probe_keyring = probe_keyring
@@ -77,7 +77,7 @@ class Upkeep:
                 wait = _FIRST_PROBE_SECONDS
 
     async def _probe(self) -> None:
-        await probe(self._kms, self._keystore, self._probe_keyring)
+        await probe(self._wrapping_keys, self._keystore, self._probe_keyring)
 
     async def _tell_readiness(self) -> None:
         self._told = self._readiness.ready  # the composition has told the first

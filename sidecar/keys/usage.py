@@ -5,7 +5,8 @@ from collections import Counter
 import structlog
 
 from sidecar.errors import SidekeyError
-from sidecar.keystore.port import Keystore
+from sidecar.keys.clock import Clock
+from sidecar.keystore.port import Keystore, Usage
 
 log = structlog.get_logger(__name__)
 
@@ -13,8 +14,9 @@ log = structlog.get_logger(__name__)
 class UsageCounts:
     """Counts since the last flush; a flush that fails keeps them for the next."""
 
-    def __init__(self, keystore: Keystore) -> None:
+    def __init__(self, keystore: Keystore, clock: Clock) -> None:
         self._keystore = keystore
+        self._clock = clock
         self._counts: Counter[str] = Counter()
 
     def add(self, key_id: str, values: int) -> None:
@@ -27,7 +29,8 @@ class UsageCounts:
         flushed = not counts
         try:
             if counts:
-                await self._keystore.add_values_encrypted(counts)
+                now = self._clock.now()
+                await self._keystore.add_usage({key_id: Usage(n, 0, now, now) for key_id, n in counts.items()})
                 flushed = True
         except SidekeyError as error:
             log.warning("usage_not_flushed", reason=error.reason)

@@ -1,10 +1,10 @@
 """The port to a keystore: the database of wrapped data keys.
 
-A keystore never sees a plaintext key. It decides one thing only: of all data keys of one keyring and generation, or of
-one key id, exactly one is ever stored.
+A keystore never sees a plaintext key. It decides what must hold however many sidecars share it: of all data keys of one
+keyring and generation, or of one key id, exactly one is ever stored; and a data key's state goes only where it may go.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -12,11 +12,20 @@ from typing import Protocol
 
 
 class KeyState(StrEnum):
-    """The state of a data key. Which enabled key is the primary is not stored: it is the newest generation."""
+    """The state of a data key. Which enabled key is the primary is not stored: it is the newest enabled generation."""
 
     ENABLED = "enabled"
     DISABLED = "disabled"
     DESTROYED = "destroyed"
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedCopy:
+    """A data key as one wrapping key wrapped it."""
+
+    kek_id: str
+    """The wrapping key."""
+    wrapped_key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +41,57 @@ class DataKeyRecord:
     created_at: datetime
     """Aware, UTC."""
     kek_id: str
-    """The wrapping key that wrapped it."""
+    """The wrapping key of ``wrapped_key``; of a destroyed data key: of what ``wrapped_key`` was."""
     wrapped_key: bytes = field(repr=False)
+    """Empty where the data key was destroyed, and only there."""
     commitment: bytes = field(repr=False)
     """32 bytes, as in the format document's key schedule."""
+    further_copies: tuple[WrappedCopy, ...] = ()
+    """The same data key under further wrapping keys; no ``kek_id`` twice, that of the record included."""
+    state_changed_at: datetime | None = None
+    """Aware, UTC; None where it never has."""
     values_encrypted: int = 0
+    values_decrypted: int = 0
+    first_used_at: datetime | None = None
+    """Aware, UTC; None where no use was counted yet."""
+    last_used_at: datetime | None = None
+
+    @property
+    def copies(self) -> tuple[WrappedCopy, ...]:
+        """All wrapped copies; none of a destroyed data key."""
+        if self.state is KeyState.DESTROYED:
+            return ()
+        return (WrappedCopy(self.kek_id, self.wrapped_key), *self.further_copies)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a data key was used for in a span of time; ``first_at`` and ``last_at`` are aware, UTC."""
+
+    values_encrypted: int
+    values_decrypted: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KeyringSettings:
+    """What is stored of a keyring's settings; None: as the configuration of each sidecar says."""
+
+    roll_over_days: float | None = None
+    """More than 0; ``math.inf``: never."""
+    default_mode: str | None = None
+    """``randomized`` or ``deterministic``."""
+    allow_deterministic: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyringRecord:
+    """One row of ``keyrings``: only keyrings that were created by call have one."""
+
+    name: str
+    created_at: datetime
+    settings: KeyringSettings = KeyringSettings()
 
 
 class Keystore(Protocol):
@@ -46,15 +101,21 @@ class Keystore(Protocol):
     no keystore could read back, a negative count, an empty page) raises ``ValueError``.
     """
 
-    async def open(self) -> None:
-        """Connect, and create or check the schema.
+    async def open(self, *, upgrade: bool = False) -> None:
+        """Connect and check the schema; with ``upgrade`` create it or bring it up to date first.
 
-        Raises ``StartupError`` where the schema is newer than this version or the place cannot be used.
+        Raises ``StartupError`` where there is no schema, or an older one (each without ``upgrade``; the text names
+        ``sidekey keystore upgrade``), where it is newer than this version, or where the place cannot be used. Without
+        ``upgrade`` nothing is created, no file either.
         """
         ...
 
     async def get(self, key_id: str) -> DataKeyRecord | None:
         """The data key of this id, in whatever state."""
+        ...
+
+    async def get_many(self, key_ids: Iterable[str]) -> Mapping[str, DataKeyRecord]:
+        """The data keys of these ids, at most 4,096, in a bounded number of round trips; unknown ids are left out."""
         ...
 
     async def primary(self, keyring: str) -> DataKeyRecord | None:
@@ -72,18 +133,55 @@ class Keystore(Protocol):
         """
         ...
 
+    async def set_state(self, key_id: str, state: KeyState, *, at: datetime) -> bool:
+        """Change the state of a data key in one step, where it may go there; durable when this returns.
+
+        - enabled to disabled, where the keyring has an enabled data key of a higher generation (so never the primary);
+        - disabled to enabled;
+        - disabled to destroyed, which is final: all wrapped copies are erased from the row.
+
+        The state that it already has is fine, and changes nothing. Returns False, and changes nothing, otherwise and
+        where the key id is unknown. ``at`` becomes ``state_changed_at``.
+        """
+        ...
+
+    async def replace_copies(self, key_id: str, expected: Sequence[WrappedCopy], copies: Sequence[WrappedCopy]) -> bool:
+        """Replace all wrapped copies by others, the first of which becomes ``kek_id`` and ``wrapped_key``; durable.
+
+        Returns False, and changes nothing, where the copies are not ``expected`` any more (in that order), or the key
+        id is unknown. There is at least one copy in each, so a destroyed data key is never given one again.
+        """
+        ...
+
     async def list_keys(
         self, keyring: str | None = None, *, after: tuple[str, int] | None = None, limit: int = 1000
     ) -> Sequence[DataKeyRecord]:
-        """A page of data keys in the order (keyring, generation), beginning after the given pair."""
+        """A page of data keys in the order (keyring, generation), beginning after the given pair.
+
+        Names are in the order of their UTF-8 bytes, whatever the database's collation.
+        """
+        ...
+
+    async def keyring(self, name: str) -> KeyringRecord | None:
+        """The keyring that was created under this name by call; None for any other, whether it has data keys or not."""
+        ...
+
+    async def save_keyring(self, record: KeyringRecord, *, replace: bool = False) -> bool:
+        """Store a keyring; False, and nothing stored, where it is there already and is not to be replaced.
+
+        A replaced one keeps its ``created_at``.
+        """
         ...
 
     async def list_keyrings(self, *, after: str = "", limit: int = 1000) -> Sequence[str]:
-        """A page of the names of keyrings that have data keys, in order."""
+        """A page of the names of all keyrings that have data keys or were created by call, in the order of bytes."""
         ...
 
-    async def add_values_encrypted(self, counts: Mapping[str, int]) -> None:
-        """Add to ``values_encrypted`` of each key id, atomically for each; unknown ids are passed over."""
+    async def add_usage(self, usage: Mapping[str, Usage]) -> None:
+        """Add to each data key's counts, atomically for each; unknown ids are passed over.
+
+        ``first_used_at`` becomes the earlier, ``last_used_at`` the later of what is stored and what is given.
+        """
         ...
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sidecar.errors import CorruptKeyError, KeystoreUnavailableError, SidekeyError, StartupError
-from sidecar.keystore.port import DataKeyRecord, KeyState
+from sidecar.keystore.port import DataKeyRecord, KeyState, Usage
 from sidecar.keystore.rows import from_row, to_row
 from sidecar.keystore.schema import DATA_KEYS, METADATA, SCHEMA_VERSION, VERSION
 from sidecar.keystore.transactions import Transactions
@@ -41,7 +41,7 @@ class SqlKeystore:
         self._timeout_seconds = timeout_seconds
         self._transactions: Transactions | None = None
 
-    async def open(self) -> None:
+    async def open(self, *, upgrade: bool = False) -> None:
         """Connect, and create or check the schema in one transaction; raises as the port says."""
         _silence_library_logs()
         await asyncio.to_thread(self._database.prepare)
@@ -112,8 +112,9 @@ class SqlKeystore:
         query = select(_COLUMNS.keyring).distinct().where(_COLUMNS.keyring > after).order_by(_COLUMNS.keyring)
         return [row["keyring"] for row in await self._rows(query.limit(_page(limit)))]
 
-    async def add_values_encrypted(self, counts: Mapping[str, int]) -> None:
+    async def add_usage(self, usage: Mapping[str, Usage]) -> None:
         """Add to ``values_encrypted`` of each key id; raises ``ValueError`` for a negative count."""
+        counts = {key_id: used.values_encrypted for key_id, used in usage.items()}
         if any(count < 0 for count in counts.values()):
             raise ValueError("a count of values encrypted cannot be negative")
         # In one order everywhere, so that two sidecars which add to the same data keys cannot deadlock.

@@ -1,10 +1,11 @@
 """A keystore that tells how its calls end. Owns no decision: whoever listens does."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from sidecar.errors import KeystoreUnavailableError
-from sidecar.keystore.port import DataKeyRecord, Keystore
+from sidecar.keystore.port import DataKeyRecord, KeyringRecord, KeyState, Keystore, Usage, WrappedCopy
 
 
 class WatchedKeystore:
@@ -23,15 +24,20 @@ class WatchedKeystore:
             raise
         self._on_result(True)
 
-    async def open(self) -> None:
+    async def open(self, *, upgrade: bool = False) -> None:
         """As the port."""
         async with self._watched():
-            await self._keystore.open()
+            await self._keystore.open(upgrade=upgrade)
 
     async def get(self, key_id: str) -> DataKeyRecord | None:
         """As the port."""
         async with self._watched():
             return await self._keystore.get(key_id)
+
+    async def get_many(self, key_ids: Iterable[str]) -> Mapping[str, DataKeyRecord]:
+        """As the port."""
+        async with self._watched():
+            return await self._keystore.get_many(key_ids)
 
     async def primary(self, keyring: str) -> DataKeyRecord | None:
         """As the port."""
@@ -48,6 +54,26 @@ class WatchedKeystore:
         async with self._watched():
             return await self._keystore.insert(record)
 
+    async def set_state(self, key_id: str, state: KeyState, *, at: datetime) -> bool:
+        """As the port."""
+        async with self._watched():
+            return await self._keystore.set_state(key_id, state, at=at)
+
+    async def replace_copies(self, key_id: str, expected: Sequence[WrappedCopy], copies: Sequence[WrappedCopy]) -> bool:
+        """As the port."""
+        async with self._watched():
+            return await self._keystore.replace_copies(key_id, expected, copies)
+
+    async def keyring(self, name: str) -> KeyringRecord | None:
+        """As the port."""
+        async with self._watched():
+            return await self._keystore.keyring(name)
+
+    async def save_keyring(self, record: KeyringRecord, *, replace: bool = False) -> bool:
+        """As the port."""
+        async with self._watched():
+            return await self._keystore.save_keyring(record, replace=replace)
+
     async def list_keys(
         self, keyring: str | None = None, *, after: tuple[str, int] | None = None, limit: int = 1000
     ) -> Sequence[DataKeyRecord]:
@@ -60,10 +86,10 @@ class WatchedKeystore:
         async with self._watched():
             return await self._keystore.list_keyrings(after=after, limit=limit)
 
-    async def add_values_encrypted(self, counts: Mapping[str, int]) -> None:
+    async def add_usage(self, usage: Mapping[str, Usage]) -> None:
         """As the port."""
         async with self._watched():
-            await self._keystore.add_values_encrypted(counts)
+            await self._keystore.add_usage(usage)
 
     async def close(self) -> None:
         """As the port."""

@@ -63,6 +63,11 @@ class AwsKms:
         """
         return self._kek_id
 
+    def may_unwrap(self, kek_id: str) -> bool:
+        """Whatever a wrapping key of this region wrapped; what is no ARN was stored before KMS had named it."""
+        parts = kek_id.split(":", 4)
+        return parts[3] == self._settings.region if len(parts) > 4 and parts[0] == "arn" else parts[0] != "local"
+
     async def open(self) -> None:
         """Find credentials and make the client; calls no KMS. Raises ``StartupError``."""
         _silence_vendor_logs()

@@ -68,6 +68,10 @@ class GuardedKms:
         """The provider's wrapping key."""
         return self._kms.kek_id
 
+    def may_unwrap(self, kek_id: str) -> bool:
+        """As the port."""
+        return self._kms.may_unwrap(kek_id)
+
     async def open(self) -> None:
         """Open the provider within 30 seconds; raises ``StartupError`` or what the port allows."""
         try:

@@ -42,6 +42,11 @@ class LocalKms:
         self._opened()
         return self._kek_id
 
+    def may_unwrap(self, kek_id: str) -> bool:
+        """Only what this very wrapping key wrapped."""
+        self._opened()
+        return kek_id == self._kek_id
+
     async def open(self) -> None:
         """Read the wrapping key, making it first where there is none; raises ``StartupError`` (see ``keyfile``)."""
         key = await asyncio.to_thread(keyfile.load_or_create, self._path)

@@ -28,6 +28,13 @@ class Kms(Protocol):
         """Which wrapping key wraps now; stored beside every data key, never secret. Read it after a wrap."""
         ...
 
+    def may_unwrap(self, kek_id: str) -> bool:
+        """Whether this provider may unwrap what the wrapping key of this id wrapped; decided without a call.
+
+        True where that is not known: the KMS will say. It tells several KMSs' copies of a data key apart.
+        """
+        ...
+
     async def open(self) -> None:
         """Make what lasts for the life of the process (a client, a key file). Called once, before any other method.
 

@@ -1,37 +1,62 @@
 """A keystore in memory; it passes the same contract as the databases do (``tests/keystore/test_contract.py``)."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 
-from sidecar.errors import KeystoreUnavailableError
-from sidecar.keystore.port import DataKeyRecord, KeyState
+from sidecar.errors import KeystoreUnavailableError, StartupError
+from sidecar.keystore.port import (
+    DataKeyRecord,
+    KeyringRecord,
+    KeyState,
+    Usage,
+    WrappedCopy,
+)
 from sidecar.keystore.rows import to_row
+
+
+@dataclass
+class MemoryDatabase:
+    """What several ``MemoryKeystore`` may share."""
+
+    rows: dict[str, DataKeyRecord] = field(default_factory=dict)
+    keyrings: dict[str, KeyringRecord] = field(default_factory=dict)
+    upgraded: bool = False
 
 
 class MemoryKeystore:
     """Implements ``sidecar.keystore.port.Keystore``. Knobs are plain attributes, to be set at any time.
 
     ``fail_with``: raised by every call but open and close. ``fail_inserts_with``: raised by insert alone.
+    ``fail_after_with``: raised by every writing call after its work was done ("the answer was lost").
     ``delay_seconds``: slept before an answer. ``gate``: an event that every call waits for.
     ``calls``: how often each method was called, by its name. ``journal``: a list, to be shared with other fakes, that
-    gets "insert" when a data key is durable. Hand one to several users to share a "database":
-    ``other = MemoryKeystore(store.rows)``.
+    gets "insert" when a data key is durable. Hand one's ``database`` to others to share it:
+    ``other = MemoryKeystore(store.database)``.
     """
 
-    def __init__(self, rows: dict[str, DataKeyRecord] | None = None) -> None:
-        self.rows: dict[str, DataKeyRecord] = {} if rows is None else rows
+    def __init__(self, database: MemoryDatabase | None = None) -> None:
+        self.database = MemoryDatabase() if database is None else database
         self.fail_with: Exception | None = None
         self.fail_inserts_with: Exception | None = None
+        self.fail_after_with: Exception | None = None
         self.delay_seconds = 0.0
         self.gate: asyncio.Event | None = None
         self.calls: dict[str, int] = {}
         self.journal: list[str] = []
         self._open = False
 
-    async def open(self) -> None:
+    @property
+    def rows(self) -> dict[str, DataKeyRecord]:
+        """The database's data keys by key id, to be looked at and changed from outside."""
+        return self.database.rows
+
+    async def open(self, *, upgrade: bool = False) -> None:
         """As the port."""
+        self.database.upgraded |= upgrade
+        if not self.database.upgraded:
+            raise StartupError("the keystore has no schema yet: run sidekey keystore upgrade")
         self._open = True
 
     async def get(self, key_id: str) -> DataKeyRecord | None:
@@ -39,11 +64,15 @@ class MemoryKeystore:
         await self._called("get")
         return self.rows.get(key_id)
 
+    async def get_many(self, key_ids: Iterable[str]) -> Mapping[str, DataKeyRecord]:
+        """As the port."""
+        await self._called("get_many")
+        return {key_id: self.rows[key_id] for key_id in key_ids if key_id in self.rows}
+
     async def primary(self, keyring: str) -> DataKeyRecord | None:
         """As the port."""
         await self._called("primary")
-        enabled = [row for row in self._of(keyring) if row.state is KeyState.ENABLED]
-        return max(enabled, key=lambda row: row.generation, default=None)
+        return self._newest_enabled(keyring)
 
     async def newest_generation(self, keyring: str) -> int:
         """As the port."""
@@ -60,6 +89,45 @@ class MemoryKeystore:
             return False
         self.rows[record.key_id] = replace(record, created_at=record.created_at.astimezone(UTC))
         self.journal.append("insert")
+        self._answer_lost()
+        return True
+
+    async def set_state(self, key_id: str, state: KeyState, *, at: datetime) -> bool:
+        """As the port."""
+        await self._called("set_state")
+        row = self.rows.get(key_id)
+        if row is None:
+            return False
+        if row.state is state:
+            return True
+        newest = self._newest_enabled(row.keyring)
+        may_go = {
+            (KeyState.ENABLED, KeyState.DISABLED): newest is not None and newest.generation > row.generation,
+            (KeyState.DISABLED, KeyState.ENABLED): True,
+            (KeyState.DISABLED, KeyState.DESTROYED): True,
+        }
+        if not may_go.get((row.state, state), False):
+            return False
+        changed = replace(row, state=state, state_changed_at=at.astimezone(UTC))
+        if state is KeyState.DESTROYED:
+            changed = replace(changed, wrapped_key=b"", further_copies=())
+        self.rows[key_id] = changed
+        self._answer_lost()
+        return True
+
+    async def replace_copies(self, key_id: str, expected: Sequence[WrappedCopy], copies: Sequence[WrappedCopy]) -> bool:
+        """As the port."""
+        if not expected or not copies:
+            raise ValueError("there is at least one copy")
+        await self._called("replace_copies")
+        row = self.rows.get(key_id)
+        if row is None or row.copies != tuple(expected):
+            return False
+        first, *further = copies
+        changed = replace(row, kek_id=first.kek_id, wrapped_key=first.wrapped_key, further_copies=tuple(further))
+        to_row(changed)
+        self.rows[key_id] = changed
+        self._answer_lost()
         return True
 
     async def list_keys(
@@ -76,20 +144,44 @@ class MemoryKeystore:
         ]
         return page[:limit]
 
+    async def keyring(self, name: str) -> KeyringRecord | None:
+        """As the port."""
+        await self._called("keyring")
+        return self.database.keyrings.get(name)
+
+    async def save_keyring(self, record: KeyringRecord, *, replace: bool = False) -> bool:
+        """As the port."""
+        await self._called("save_keyring")
+        stored = self.database.keyrings.get(record.name)
+        if stored is not None and not replace:
+            return False
+        created_at = record.created_at.astimezone(UTC) if stored is None else stored.created_at
+        self.database.keyrings[record.name] = KeyringRecord(record.name, created_at, record.settings)
+        self._answer_lost()
+        return True
+
     async def list_keyrings(self, *, after: str = "", limit: int = 1000) -> Sequence[str]:
         """As the port."""
         _check_page(limit)
         await self._called("list_keyrings")
-        return sorted({row.keyring for row in self.rows.values() if row.keyring > after})[:limit]
+        names = {row.keyring for row in self.rows.values()} | set(self.database.keyrings)
+        return sorted(name for name in names if name > after)[:limit]
 
-    async def add_values_encrypted(self, counts: Mapping[str, int]) -> None:
+    async def add_usage(self, usage: Mapping[str, Usage]) -> None:
         """As the port."""
-        if any(count < 0 for count in counts.values()):
-            raise ValueError("a count of values encrypted cannot be negative")
-        await self._called("add_values_encrypted")
-        for key_id, count in counts.items():
+        if any(used.values_encrypted < 0 or used.values_decrypted < 0 for used in usage.values()):
+            raise ValueError("a count of values cannot be negative")
+        await self._called("add_usage")
+        for key_id, used in usage.items():
             if row := self.rows.get(key_id):
-                self.rows[key_id] = replace(row, values_encrypted=row.values_encrypted + count)
+                self.rows[key_id] = replace(
+                    row,
+                    values_encrypted=row.values_encrypted + used.values_encrypted,
+                    values_decrypted=row.values_decrypted + used.values_decrypted,
+                    first_used_at=min(row.first_used_at or used.first_at, used.first_at).astimezone(UTC),
+                    last_used_at=max(row.last_used_at or used.last_at, used.last_at).astimezone(UTC),
+                )
+        self._answer_lost()
 
     async def close(self) -> None:
         """As the port."""
@@ -97,6 +189,10 @@ class MemoryKeystore:
 
     def _of(self, keyring: str) -> list[DataKeyRecord]:
         return [row for row in self.rows.values() if row.keyring == keyring]
+
+    def _newest_enabled(self, keyring: str) -> DataKeyRecord | None:
+        enabled = [row for row in self._of(keyring) if row.state is KeyState.ENABLED]
+        return max(enabled, key=lambda row: row.generation, default=None)
 
     async def _called(self, method: str) -> None:
         if not self._open:
@@ -108,6 +204,10 @@ class MemoryKeystore:
             await asyncio.sleep(self.delay_seconds)
         if self.fail_with is not None:
             raise self.fail_with
+
+    def _answer_lost(self) -> None:
+        if self.fail_after_with is not None:
+            raise self.fail_after_with
 
 
 def _check_page(limit: int) -> None:

@@ -17,6 +17,7 @@ class FakeKms:
 
     ``fail_wrap_with`` / ``fail_unwrap_with`` / ``fail_open_with``: raised instead of an answer.
     ``delay_seconds``: slept before an answer. ``gate``: an event that every call waits for ("hang until released").
+    ``earlier_kek_ids``: wrapping keys that it unwraps for besides ``kek_id``.
     ``corrupt_answers``: unwrap answers with another data key than the one wrapped.
     ``key_buffers``: every bytearray with data key bytes that it was given or gave out, to see them overwritten.
     ``journal``: a list, to be shared with other fakes, that gets the name of each call that succeeded.
@@ -27,6 +28,7 @@ class FakeKms:
 
     def __init__(self, kek_id: str = "fake:1") -> None:
         self.kek_id = kek_id
+        self.earlier_kek_ids: set[str] = set()
         self.fail_open_with: Exception | None = None
         self.fail_wrap_with: Exception | None = None
         self.fail_unwrap_with: Exception | None = None
@@ -39,6 +41,10 @@ class FakeKms:
         self.wraps = self.unwraps = 0
         self.running = self.max_running = 0
         self._cipher = AESGCM(os.urandom(32))
+
+    def may_unwrap(self, kek_id: str) -> bool:
+        """As the port."""
+        return kek_id == self.kek_id or kek_id in self.earlier_kek_ids
 
     async def open(self) -> None:
         """As the port."""

@@ -14,6 +14,7 @@ from sidecar.keys.data_key import DataKeys
 from sidecar.keys.keyrings import Keyrings
 from sidecar.keys.refreshing import Lifetime
 from sidecar.keys.rollover import RolloverSchedule
+from sidecar.keys.wrapping import WrappingKeys
 from sidecar.keystore.port import DataKeyRecord
 from sidecar.metrics import Metrics
 from tests.fakes.clock import FakeClock
@@ -44,7 +45,7 @@ class World:
         self.clock = FakeClock() if clock is None else clock
         self.kms.journal = self.store.journal
         self.metrics = Metrics()
-        self.data_keys = DataKeys(self.store, self.kms, self.clock, os.urandom)
+        self.data_keys = DataKeys(self.store, WrappingKeys({"fake": self.kms}), self.clock, os.urandom)
         terms: dict[str, Any] = {
             "ttl_seconds": TTL,
             "jitter_fraction": 0.0,
@@ -65,12 +66,12 @@ class World:
 
     async def opened(self) -> "World":
         """With its keystore open."""
-        await self.store.open()
+        await self.store.open(upgrade=True)
         return self
 
     def second(self, **terms: Any) -> "World":
         """Another sidecar on the same database, KMS and clock, with a connection of its own that is open."""
-        store = MemoryKeystore(self.store.rows)
+        store = MemoryKeystore(self.store.database)
         store.journal = self.store.journal
         return World(store=store, kms=self.kms, clock=self.clock, **terms)
 

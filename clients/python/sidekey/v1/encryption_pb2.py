@@ -14,19 +14,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsidekey/v1/encryption.proto\x12\nsidekey.v1\".\n\nValueBatch\x12\x0e\n\x06values\x18\x01 \x03(\x0c\x12\x10\n\x08validity\x18\x02 \x01(\x0c\"R\n\x0b\x43olumnBatch\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0f\n\x07offsets\x18\x02 \x01(\x0c\x12\x12\n\nbyte_width\x18\x03 \x01(\r\x12\x10\n\x08validity\x18\x04 \x01(\x0c\"\xb8\x01\n\x0e\x45ncryptRequest\x12\x0f\n\x07keyring\x18\x01 \x01(\t\x12\x17\n\x0f\x61ssociated_data\x18\x02 \x01(\x0c\x12\x1e\n\x04mode\x18\x03 \x01(\x0e\x32\x10.sidekey.v1.Mode\x12(\n\x06values\x18\x04 \x01(\x0b\x32\x16.sidekey.v1.ValueBatchH\x00\x12)\n\x06\x63olumn\x18\x05 \x01(\x0b\x32\x17.sidekey.v1.ColumnBatchH\x00\x42\x07\n\x05\x62\x61tch\"o\n\x0f\x45ncryptResponse\x12(\n\x06values\x18\x01 \x01(\x0b\x32\x16.sidekey.v1.ValueBatchH\x00\x12)\n\x06\x63olumn\x18\x02 \x01(\x0b\x32\x17.sidekey.v1.ColumnBatchH\x00\x42\x07\n\x05\x62\x61tch\"\xbf\x01\n\x0e\x44\x65\x63ryptRequest\x12\x17\n\x0f\x61ssociated_data\x18\x01 \x01(\x0c\x12\x0f\n\x07keyring\x18\x02 \x01(\t\x12%\n\x08on_error\x18\x03 \x01(\x0e\x32\x13.sidekey.v1.OnError\x12(\n\x06values\x18\x04 \x01(\x0b\x32\x16.sidekey.v1.ValueBatchH\x00\x12)\n\x06\x63olumn\x18\x05 \x01(\x0b\x32\x17.sidekey.v1.ColumnBatchH\x00\x42\x07\n\x05\x62\x61tch\"R\n\x08RowError\x12\x0b\n\x03row\x18\x01 \x01(\r\x12&\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x18.sidekey.v1.RowErrorCode\x12\x11\n\tretryable\x18\x03 \x01(\x08\"\x99\x01\n\x0f\x44\x65\x63ryptResponse\x12(\n\x06values\x18\x01 \x01(\x0b\x32\x16.sidekey.v1.ValueBatchH\x00\x12)\n\x06\x63olumn\x18\x02 \x01(\x0b\x32\x17.sidekey.v1.ColumnBatchH\x00\x12(\n\nrow_errors\x18\x03 \x03(\x0b\x32\x14.sidekey.v1.RowErrorB\x07\n\x05\x62\x61tch*I\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0fMODE_RANDOMIZED\x10\x01\x12\x16\n\x12MODE_DETERMINISTIC\x10\x02*8\n\x07OnError\x12\x18\n\x14ON_ERROR_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_ERROR_REPORT\x10\x01*\xc5\x02\n\x0cRowErrorCode\x12\x1e\n\x1aROW_ERROR_CODE_UNSPECIFIED\x10\x00\x12\x1c\n\x18ROW_ERROR_CODE_MALFORMED\x10\x01\x12\x1e\n\x1aROW_ERROR_CODE_UNKNOWN_KEY\x10\x02\x12\x1f\n\x1bROW_ERROR_CODE_KEY_DISABLED\x10\x03\x12 \n\x1cROW_ERROR_CODE_KEY_DESTROYED\x10\x04\x12\"\n\x1eROW_ERROR_CODE_KEY_UNAVAILABLE\x10\x05\x12(\n$ROW_ERROR_CODE_AUTHENTICATION_FAILED\x10\x06\x12$\n ROW_ERROR_CODE_PERMISSION_DENIED\x10\x07\x12 \n\x1cROW_ERROR_CODE_WRONG_KEYRING\x10\x08\x32\x9b\x01\n\x11\x45ncryptionService\x12\x42\n\x07\x45ncrypt\x12\x1a.sidekey.v1.EncryptRequest\x1a\x1b.sidekey.v1.EncryptResponse\x12\x42\n\x07\x44\x65\x63rypt\x12\x1a.sidekey.v1.DecryptRequest\x1a\x1b.sidekey.v1.DecryptResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsidekey/v1/encryption.proto\x12\nsidekey.v1\".\n\nValueBatch\x12\x0e\n\x06values\x18\x01 \x03(\x0c\x12\x10\n\x08validity\x18\x02 \x01(\x0c\"R\n\x0b\x43olumnBatch\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0f\n\x07offsets\x18\x02 \x01(\x0c\x12\x12\n\nbyte_width\x18\x03 \x01(\r\x12\x10\n\x08validity\x18\x04 \x01(\x0c\"\xb8\x01\n\x0e\x45ncryptRequest\x12\x0f\n\x07keyring\x18\x01 \x01(\t\x12\x17\n\x0f\x61ssociated_data\x18\x02 \x01(\x0c\x12\x1e\n\x04mode\x18\x03 \x01(\x0e\x32\x10.sidekey.v1.Mode\x12(\n\x06values\x18\x04 \x01(\x0b\x32\x16.sidekey.v1.ValueBatchH\x00\x12)\n\x06\x63olumn\x18\x05 \x01(\x0b\x32\x17.sidekey.v1.ColumnBatchH\x00\x42\x07\n\x05\x62\x61tch\"o\n\x0f\x45ncryptResponse\x12(\n\x06values\x18\x01 \x01(\x0b\x32\x16.sidekey.v1.ValueBatchH\x00\x12)\n\x06\x63olumn\x18\x02 \x01(\x0b\x32\x17.sidekey.v1.ColumnBatchH\x00\x42\x07\n\x05\x62\x61tch\"\xbf\x01\n\x0e\x44\x65\x63ryptRequest\x12\x17\n\x0f\x61ssociated_data\x18\x01 \x01(\x0c\x12\x0f\n\x07keyring\x18\x02 \x01(\t\x12%\n\x08on_error\x18\x03 \x01(\x0e\x32\x13.sidekey.v1.OnError\x12(\n\x06values\x18\x04 \x01(\x0b\x32\x16.sidekey.v1.ValueBatchH\x00\x12)\n\x06\x63olumn\x18\x05 \x01(\x0b\x32\x17.sidekey.v1.ColumnBatchH\x00\x42\x07\n\x05\x62\x61tch\"R\n\x08RowError\x12\x0b\n\x03row\x18\x01 \x01(\r\x12&\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x18.sidekey.v1.RowErrorCode\x12\x11\n\tretryable\x18\x03 \x01(\x08\"\x99\x01\n\x0f\x44\x65\x63ryptResponse\x12(\n\x06values\x18\x01 \x01(\x0b\x32\x16.sidekey.v1.ValueBatchH\x00\x12)\n\x06\x63olumn\x18\x02 \x01(\x0b\x32\x17.sidekey.v1.ColumnBatchH\x00\x12(\n\nrow_errors\x18\x03 \x03(\x0b\x32\x14.sidekey.v1.RowErrorB\x07\n\x05\x62\x61tch\"\xb0\x02\n\x10ReencryptRequest\x12\x17\n\x0f\x61ssociated_data\x18\x01 \x01(\x0c\x12\x0f\n\x07keyring\x18\x02 \x01(\t\x12%\n\x08on_error\x18\x03 \x01(\x0e\x32\x13.sidekey.v1.OnError\x12(\n\x06values\x18\x04 \x01(\x0b\x32\x16.sidekey.v1.ValueBatchH\x00\x12)\n\x06\x63olumn\x18\x05 \x01(\x0b\x32\x17.sidekey.v1.ColumnBatchH\x00\x12\x12\n\nto_keyring\x18\x06 \x01(\t\x12\x1f\n\x12to_associated_data\x18\x07 \x01(\x0cH\x01\x88\x01\x01\x12!\n\x07to_mode\x18\x08 \x01(\x0e\x32\x10.sidekey.v1.ModeB\x07\n\x05\x62\x61tchB\x15\n\x13_to_associated_data\"\xae\x01\n\x11ReencryptResponse\x12(\n\x06values\x18\x01 \x01(\x0b\x32\x16.sidekey.v1.ValueBatchH\x00\x12)\n\x06\x63olumn\x18\x02 \x01(\x0b\x32\x17.sidekey.v1.ColumnBatchH\x00\x12(\n\nrow_errors\x18\x03 \x03(\x0b\x32\x14.sidekey.v1.RowError\x12\x11\n\tunchanged\x18\x04 \x01(\x04\x42\x07\n\x05\x62\x61tch\"\x9c\x01\n\x12QueryTokensRequest\x12\x0f\n\x07keyring\x18\x01 \x01(\t\x12\x17\n\x0f\x61ssociated_data\x18\x02 \x01(\x0c\x12(\n\x06values\x18\x03 \x01(\x0b\x32\x16.sidekey.v1.ValueBatchH\x00\x12)\n\x06\x63olumn\x18\x04 \x01(\x0b\x32\x17.sidekey.v1.ColumnBatchH\x00\x42\x07\n\x05\x62\x61tch\"\x8d\x01\n\tKeyTokens\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12(\n\x06values\x18\x03 \x01(\x0b\x32\x16.sidekey.v1.ValueBatchH\x00\x12)\n\x06\x63olumn\x18\x04 \x01(\x0b\x32\x17.sidekey.v1.ColumnBatchH\x00\x42\x07\n\x05\x62\x61tch\"<\n\x13QueryTokensResponse\x12%\n\x06tokens\x18\x01 \x03(\x0b\x32\x15.sidekey.v1.KeyTokens*I\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0fMODE_RANDOMIZED\x10\x01\x12\x16\n\x12MODE_DETERMINISTIC\x10\x02*8\n\x07OnError\x12\x18\n\x14ON_ERROR_UNSPECIFIED\x10\x00\x12\x13\n\x0fON_ERROR_REPORT\x10\x01*\xc5\x02\n\x0cRowErrorCode\x12\x1e\n\x1aROW_ERROR_CODE_UNSPECIFIED\x10\x00\x12\x1c\n\x18ROW_ERROR_CODE_MALFORMED\x10\x01\x12\x1e\n\x1aROW_ERROR_CODE_UNKNOWN_KEY\x10\x02\x12\x1f\n\x1bROW_ERROR_CODE_KEY_DISABLED\x10\x03\x12 \n\x1cROW_ERROR_CODE_KEY_DESTROYED\x10\x04\x12\"\n\x1eROW_ERROR_CODE_KEY_UNAVAILABLE\x10\x05\x12(\n$ROW_ERROR_CODE_AUTHENTICATION_FAILED\x10\x06\x12$\n ROW_ERROR_CODE_PERMISSION_DENIED\x10\x07\x12 \n\x1cROW_ERROR_CODE_WRONG_KEYRING\x10\x08\x32\xb5\x02\n\x11\x45ncryptionService\x12\x42\n\x07\x45ncrypt\x12\x1a.sidekey.v1.EncryptRequest\x1a\x1b.sidekey.v1.EncryptResponse\x12\x42\n\x07\x44\x65\x63rypt\x12\x1a.sidekey.v1.DecryptRequest\x1a\x1b.sidekey.v1.DecryptResponse\x12H\n\tReencrypt\x12\x1c.sidekey.v1.ReencryptRequest\x1a\x1d.sidekey.v1.ReencryptResponse\x12N\n\x0bQueryTokens\x12\x1e.sidekey.v1.QueryTokensRequest\x1a\x1f.sidekey.v1.QueryTokensResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sidekey.v1.encryption_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_MODE']._serialized_start=909
-  _globals['_MODE']._serialized_end=982
-  _globals['_ONERROR']._serialized_start=984
-  _globals['_ONERROR']._serialized_end=1040
-  _globals['_ROWERRORCODE']._serialized_start=1043
-  _globals['_ROWERRORCODE']._serialized_end=1368
+  _globals['_MODE']._serialized_start=1758
+  _globals['_MODE']._serialized_end=1831
+  _globals['_ONERROR']._serialized_start=1833
+  _globals['_ONERROR']._serialized_end=1889
+  _globals['_ROWERRORCODE']._serialized_start=1892
+  _globals['_ROWERRORCODE']._serialized_end=2217
   _globals['_VALUEBATCH']._serialized_start=43
   _globals['_VALUEBATCH']._serialized_end=89
   _globals['_COLUMNBATCH']._serialized_start=91
@@ -41,6 +41,16 @@ if _descriptor._USE_C_DESCRIPTORS == False:
   _globals['_ROWERROR']._serialized_end=751
   _globals['_DECRYPTRESPONSE']._serialized_start=754
   _globals['_DECRYPTRESPONSE']._serialized_end=907
-  _globals['_ENCRYPTIONSERVICE']._serialized_start=1371
-  _globals['_ENCRYPTIONSERVICE']._serialized_end=1526
+  _globals['_REENCRYPTREQUEST']._serialized_start=910
+  _globals['_REENCRYPTREQUEST']._serialized_end=1214
+  _globals['_REENCRYPTRESPONSE']._serialized_start=1217
+  _globals['_REENCRYPTRESPONSE']._serialized_end=1391
+  _globals['_QUERYTOKENSREQUEST']._serialized_start=1394
+  _globals['_QUERYTOKENSREQUEST']._serialized_end=1550
+  _globals['_KEYTOKENS']._serialized_start=1553
+  _globals['_KEYTOKENS']._serialized_end=1694
+  _globals['_QUERYTOKENSRESPONSE']._serialized_start=1696
+  _globals['_QUERYTOKENSRESPONSE']._serialized_end=1756
+  _globals['_ENCRYPTIONSERVICE']._serialized_start=2220
+  _globals['_ENCRYPTIONSERVICE']._serialized_end=2529
 # @@protoc_insertion_point(module_scope)

@@ -118,3 +118,65 @@ class DecryptResponse(_message.Message):
     column: ColumnBatch
     row_errors: _containers.RepeatedCompositeFieldContainer[RowError]
     def __init__(self, values: _Optional[_Union[ValueBatch, _Mapping]] = ..., column: _Optional[_Union[ColumnBatch, _Mapping]] = ..., row_errors: _Optional[_Iterable[_Union[RowError, _Mapping]]] = ...) -> None: ...
+
+class ReencryptRequest(_message.Message):
+    __slots__ = ("associated_data", "keyring", "on_error", "values", "column", "to_keyring", "to_associated_data", "to_mode")
+    ASSOCIATED_DATA_FIELD_NUMBER: _ClassVar[int]
+    KEYRING_FIELD_NUMBER: _ClassVar[int]
+    ON_ERROR_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    COLUMN_FIELD_NUMBER: _ClassVar[int]
+    TO_KEYRING_FIELD_NUMBER: _ClassVar[int]
+    TO_ASSOCIATED_DATA_FIELD_NUMBER: _ClassVar[int]
+    TO_MODE_FIELD_NUMBER: _ClassVar[int]
+    associated_data: bytes
+    keyring: str
+    on_error: OnError
+    values: ValueBatch
+    column: ColumnBatch
+    to_keyring: str
+    to_associated_data: bytes
+    to_mode: Mode
+    def __init__(self, associated_data: _Optional[bytes] = ..., keyring: _Optional[str] = ..., on_error: _Optional[_Union[OnError, str]] = ..., values: _Optional[_Union[ValueBatch, _Mapping]] = ..., column: _Optional[_Union[ColumnBatch, _Mapping]] = ..., to_keyring: _Optional[str] = ..., to_associated_data: _Optional[bytes] = ..., to_mode: _Optional[_Union[Mode, str]] = ...) -> None: ...
+
+class ReencryptResponse(_message.Message):
+    __slots__ = ("values", "column", "row_errors", "unchanged")
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    COLUMN_FIELD_NUMBER: _ClassVar[int]
+    ROW_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    values: ValueBatch
+    column: ColumnBatch
+    row_errors: _containers.RepeatedCompositeFieldContainer[RowError]
+    unchanged: int
+    def __init__(self, values: _Optional[_Union[ValueBatch, _Mapping]] = ..., column: _Optional[_Union[ColumnBatch, _Mapping]] = ..., row_errors: _Optional[_Iterable[_Union[RowError, _Mapping]]] = ..., unchanged: _Optional[int] = ...) -> None: ...
+
+class QueryTokensRequest(_message.Message):
+    __slots__ = ("keyring", "associated_data", "values", "column")
+    KEYRING_FIELD_NUMBER: _ClassVar[int]
+    ASSOCIATED_DATA_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    COLUMN_FIELD_NUMBER: _ClassVar[int]
+    keyring: str
+    associated_data: bytes
+    values: ValueBatch
+    column: ColumnBatch
+    def __init__(self, keyring: _Optional[str] = ..., associated_data: _Optional[bytes] = ..., values: _Optional[_Union[ValueBatch, _Mapping]] = ..., column: _Optional[_Union[ColumnBatch, _Mapping]] = ...) -> None: ...
+
+class KeyTokens(_message.Message):
+    __slots__ = ("key_id", "generation", "values", "column")
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    COLUMN_FIELD_NUMBER: _ClassVar[int]
+    key_id: str
+    generation: int
+    values: ValueBatch
+    column: ColumnBatch
+    def __init__(self, key_id: _Optional[str] = ..., generation: _Optional[int] = ..., values: _Optional[_Union[ValueBatch, _Mapping]] = ..., column: _Optional[_Union[ColumnBatch, _Mapping]] = ...) -> None: ...
+
+class QueryTokensResponse(_message.Message):
+    __slots__ = ("tokens",)
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.RepeatedCompositeFieldContainer[KeyTokens]
+    def __init__(self, tokens: _Optional[_Iterable[_Union[KeyTokens, _Mapping]]] = ...) -> None: ...

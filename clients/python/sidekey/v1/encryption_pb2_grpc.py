@@ -28,6 +28,16 @@ class EncryptionServiceStub(object):
                 request_serializer=sidekey_dot_v1_dot_encryption__pb2.DecryptRequest.SerializeToString,
                 response_deserializer=sidekey_dot_v1_dot_encryption__pb2.DecryptResponse.FromString,
                 )
+        self.Reencrypt = channel.unary_unary(
+                '/sidekey.v1.EncryptionService/Reencrypt',
+                request_serializer=sidekey_dot_v1_dot_encryption__pb2.ReencryptRequest.SerializeToString,
+                response_deserializer=sidekey_dot_v1_dot_encryption__pb2.ReencryptResponse.FromString,
+                )
+        self.QueryTokens = channel.unary_unary(
+                '/sidekey.v1.EncryptionService/QueryTokens',
+                request_serializer=sidekey_dot_v1_dot_encryption__pb2.QueryTokensRequest.SerializeToString,
+                response_deserializer=sidekey_dot_v1_dot_encryption__pb2.QueryTokensResponse.FromString,
+                )
 
 
 class EncryptionServiceServicer(object):
@@ -51,6 +61,22 @@ class EncryptionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reencrypt(self, request, context):
+        """Decrypts a batch and encrypts it again, to a keyring's primary, other associated data or another mode; the plaintext
+        never leaves the sidecar. Rows that are so already come back unchanged.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def QueryTokens(self, request, context):
+        """The deterministic ciphertexts of a batch under every live data key of a keyring, for predicates and joins over rows
+        from before and after rollovers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EncryptionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -63,6 +89,16 @@ def add_EncryptionServiceServicer_to_server(servicer, server):
                     servicer.Decrypt,
                     request_deserializer=sidekey_dot_v1_dot_encryption__pb2.DecryptRequest.FromString,
                     response_serializer=sidekey_dot_v1_dot_encryption__pb2.DecryptResponse.SerializeToString,
+            ),
+            'Reencrypt': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reencrypt,
+                    request_deserializer=sidekey_dot_v1_dot_encryption__pb2.ReencryptRequest.FromString,
+                    response_serializer=sidekey_dot_v1_dot_encryption__pb2.ReencryptResponse.SerializeToString,
+            ),
+            'QueryTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.QueryTokens,
+                    request_deserializer=sidekey_dot_v1_dot_encryption__pb2.QueryTokensRequest.FromString,
+                    response_serializer=sidekey_dot_v1_dot_encryption__pb2.QueryTokensResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -109,5 +145,39 @@ class EncryptionService(object):
         return grpc.experimental.unary_unary(request, target, '/sidekey.v1.EncryptionService/Decrypt',
             sidekey_dot_v1_dot_encryption__pb2.DecryptRequest.SerializeToString,
             sidekey_dot_v1_dot_encryption__pb2.DecryptResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def Reencrypt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/sidekey.v1.EncryptionService/Reencrypt',
+            sidekey_dot_v1_dot_encryption__pb2.ReencryptRequest.SerializeToString,
+            sidekey_dot_v1_dot_encryption__pb2.ReencryptResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def QueryTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/sidekey.v1.EncryptionService/QueryTokens',
+            sidekey_dot_v1_dot_encryption__pb2.QueryTokensRequest.SerializeToString,
+            sidekey_dot_v1_dot_encryption__pb2.QueryTokensResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

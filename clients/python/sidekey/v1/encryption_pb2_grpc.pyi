@@ -37,6 +37,22 @@ class EncryptionServiceStub:
     ]
     """Decrypts a batch; each ciphertext names its own data key, so rows of several keys and modes may stand together."""
 
+    Reencrypt: grpc.UnaryUnaryMultiCallable[
+        sidekey.v1.encryption_pb2.ReencryptRequest,
+        sidekey.v1.encryption_pb2.ReencryptResponse,
+    ]
+    """Decrypts a batch and encrypts it again, to a keyring's primary, other associated data or another mode; the plaintext
+    never leaves the sidecar. Rows that are so already come back unchanged.
+    """
+
+    QueryTokens: grpc.UnaryUnaryMultiCallable[
+        sidekey.v1.encryption_pb2.QueryTokensRequest,
+        sidekey.v1.encryption_pb2.QueryTokensResponse,
+    ]
+    """The deterministic ciphertexts of a batch under every live data key of a keyring, for predicates and joins over rows
+    from before and after rollovers.
+    """
+
 class EncryptionServiceAsyncStub:
     """Encrypts and decrypts whole columns, a batch a call.
 
@@ -55,6 +71,22 @@ class EncryptionServiceAsyncStub:
         sidekey.v1.encryption_pb2.DecryptResponse,
     ]
     """Decrypts a batch; each ciphertext names its own data key, so rows of several keys and modes may stand together."""
+
+    Reencrypt: grpc.aio.UnaryUnaryMultiCallable[
+        sidekey.v1.encryption_pb2.ReencryptRequest,
+        sidekey.v1.encryption_pb2.ReencryptResponse,
+    ]
+    """Decrypts a batch and encrypts it again, to a keyring's primary, other associated data or another mode; the plaintext
+    never leaves the sidecar. Rows that are so already come back unchanged.
+    """
+
+    QueryTokens: grpc.aio.UnaryUnaryMultiCallable[
+        sidekey.v1.encryption_pb2.QueryTokensRequest,
+        sidekey.v1.encryption_pb2.QueryTokensResponse,
+    ]
+    """The deterministic ciphertexts of a batch under every live data key of a keyring, for predicates and joins over rows
+    from before and after rollovers.
+    """
 
 class EncryptionServiceServicer(metaclass=abc.ABCMeta):
     """Encrypts and decrypts whole columns, a batch a call.
@@ -78,5 +110,25 @@ class EncryptionServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[sidekey.v1.encryption_pb2.DecryptResponse, collections.abc.Awaitable[sidekey.v1.encryption_pb2.DecryptResponse]]:
         """Decrypts a batch; each ciphertext names its own data key, so rows of several keys and modes may stand together."""
+
+    @abc.abstractmethod
+    def Reencrypt(
+        self,
+        request: sidekey.v1.encryption_pb2.ReencryptRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[sidekey.v1.encryption_pb2.ReencryptResponse, collections.abc.Awaitable[sidekey.v1.encryption_pb2.ReencryptResponse]]:
+        """Decrypts a batch and encrypts it again, to a keyring's primary, other associated data or another mode; the plaintext
+        never leaves the sidecar. Rows that are so already come back unchanged.
+        """
+
+    @abc.abstractmethod
+    def QueryTokens(
+        self,
+        request: sidekey.v1.encryption_pb2.QueryTokensRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[sidekey.v1.encryption_pb2.QueryTokensResponse, collections.abc.Awaitable[sidekey.v1.encryption_pb2.QueryTokensResponse]]:
+        """The deterministic ciphertexts of a batch under every live data key of a keyring, for predicates and joins over rows
+        from before and after rollovers.
+        """
 
 def add_EncryptionServiceServicer_to_server(servicer: EncryptionServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
