@@ -190,22 +190,18 @@ class Config(Section):
     log: Log = Log()
     crypto: Crypto = Crypto()
 
-    @model_validator(mode="after")
-    def _orders_its_kmses(self) -> "Config":
-        if self.kms.order and sorted(self.kms.order) != sorted(self._kms_names):
-            raise RefusedError(
-                "kms.order must name each plugin with 'isKms: true' once: " + (", ".join(self._kms_names) or "none")
-            )
-        return self
-
-    @property
-    def _kms_names(self) -> list[str]:
-        return [name for name, plugin in self.plugins.items() if plugin.is_kms]
+    @field_validator("kms")
+    @classmethod
+    def _orders_all_kmses(cls, kms: KmsLimits, info: ValidationInfo) -> KmsLimits:
+        names = _kms_names(info.data.get("plugins", {}))
+        if kms.order and sorted(kms.order) != sorted(names):
+            raise RefusedError(f"order must name each plugin with 'isKms: true' once: {', '.join(names) or 'none'}")
+        return kms
 
     @property
     def kms_plugins(self) -> Mapping[str, Plugin]:
         """The KMSs that wrap data keys, the first asked first; none: the local wrapping key in ``data_dir`` does."""
-        return {name: self.plugins[name] for name in self.kms.order or self._kms_names}
+        return {name: self.plugins[name] for name in self.kms.order or _kms_names(self.plugins)}
 
     def may_create_keyring(self, name: str) -> bool:
         """Whether a keyring of this name may be made on first use."""
@@ -221,3 +217,7 @@ class Config(Section):
         if name in self.keyrings:
             return self.keyrings[name]
         return next((settings for each, settings in self.keyrings.items() if fnmatchcase(name, each)), None)
+
+
+def _kms_names(plugins: Mapping[str, Plugin]) -> list[str]:
+    return [name for name, plugin in plugins.items() if plugin.is_kms]

@@ -1,5 +1,6 @@
 """Where settings come from, and which source wins."""
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.config import Config, ConfigError, TcpAddress, UnixAddress, load
+from sidecar.config import Config, ConfigError, TcpAddress, UnixAddress, dump, load
 
 HOME = {"HOME": "/home/op"}
 
@@ -41,15 +42,15 @@ def test_no_configuration_at_all_is_the_embedded_default() -> None:
     assert config.server.listen == (UnixAddress(Path("/home/op/.local/state/sidekey/sidekey.sock")),)
     assert config.keystore.url == "sqlite:////home/op/.local/state/sidekey/keystore.db"
     assert config.server.http is None
-    assert config.kms_plugin is None
-    assert config.schedule.roll_over_length == timedelta(days=365)
+    assert config.kms_plugins == {}
+    assert config.schedule.data_key_roll_over_length == 365
     assert list(config.keyrings) == ["default"]
 
 
 def test_immutas_block_is_taken_verbatim(tmp_path: Path) -> None:
     config = from_yaml(tmp_path, IMMUTA)
-    assert config.kms_plugin is not None
-    assert config.kms_plugin.settings == {
+    (plugin,) = config.kms_plugins.values()
+    assert plugin.settings == {
         "plugin": "awsKms",
         "isKms": True,
         "keyId": "some-key-id",
@@ -64,7 +65,7 @@ def test_plugins_that_are_no_kms_keep_their_keys_to_themselves(tmp_path: Path) -
     config = from_yaml(
         tmp_path, "plugins: {mailer: {plugin: smtp, accessKeyId: x, anything: [1]}, other: {isKms: false}}"
     )
-    assert config.kms_plugin is None
+    assert config.kms_plugins == {}
 
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_the_environment_speaks_every_type() -> None:
     assert (config.server.max_rows, config.server.drain_seconds) == (12, 0.0)
     assert config.crypto.force_openssl is True
     assert list(config.keyrings) == ["default", "hr-*"]
-    assert config.schedule.roll_over_length == timedelta(hours=12)
+    assert config.schedule.data_key_roll_over_length == 0.5
 
 
 def test_an_empty_variable_sets_nothing() -> None:
@@ -184,9 +185,9 @@ def test_the_configuration_cannot_be_changed(tmp_path: Path) -> None:
     config = from_yaml(tmp_path, IMMUTA)
     with pytest.raises(ValueError, match="frozen"):
         config.cache.max_keys = 1
-    assert config.kms_plugin is not None
-    config.kms_plugin.settings["extraKmsConfig"].clear()
-    assert config.kms_plugin.settings["extraKmsConfig"] != {}
+    (plugin,) = config.kms_plugins.values()
+    plugin.settings["extraKmsConfig"].clear()
+    assert plugin.settings["extraKmsConfig"] != {}
 
 
 def test_no_repr_holds_a_credential(tmp_path: Path) -> None:
@@ -198,4 +199,45 @@ def test_no_repr_holds_a_credential(tmp_path: Path) -> None:
 
 def test_a_minute_fraction_of_a_day_is_still_some_time() -> None:
     config = load(None, HOME, {"schedule.dataKeyRollOverLength": 1e-300})
-    assert config.schedule.roll_over_length > timedelta(0)
+    assert timedelta(days=config.schedule.data_key_roll_over_length) > timedelta(0)
+
+
+def test_never_is_a_period() -> None:
+    config = load(None, {**HOME, "SIDEKEY_SCHEDULE_DATA_KEY_ROLL_OVER_LENGTH": "never"}, {})
+    assert config.schedule.data_key_roll_over_length == math.inf
+    assert "dataKeyRollOverLength: never" in dump(config)
+
+
+KEYRINGS = """
+keyrings:
+  hr-*: {dataKeyRollOverLength: 30}
+  hr-pay: {dataKeyRollOverLength: never, defaultMode: deterministic}
+  "*": {allowDeterministic: false}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("hr-pay", (math.inf, "deterministic", True)),  # its own name before any pattern
+        ("hr-x", (30, "randomized", True)),
+        ("sales", (None, "randomized", False)),
+    ],
+)
+def test_a_keyring_has_the_settings_of_its_name_or_of_the_first_pattern_that_it_fits(
+    tmp_path: Path, name: str, expected: tuple[float | None, str, bool]
+) -> None:
+    settings = from_yaml(tmp_path, KEYRINGS).keyring_settings(name)
+    assert (
+        settings.data_key_roll_over_length,
+        settings.default_mode,
+        settings.allow_deterministic,
+    ) == expected
+
+
+@pytest.mark.parametrize(("order", "expected"), [("", ["b", "a"]), ("kms: {order: [a, b]}", ["a", "b"])])
+def test_several_kmses_are_asked_in_the_order_of_the_file_or_as_said(
+    tmp_path: Path, order: str, expected: list[str]
+) -> None:
+    text = "plugins: {b: {plugin: x, isKms: true}, c: {}, a: {plugin: y, isKms: true}}\n"
+    assert list(from_yaml(tmp_path, text + order).kms_plugins) == expected

@@ -9,6 +9,7 @@ import pytest
 from sidecar.config import ConfigError, load
 
 HOME = {"HOME": "/home/op"}
+_DAYS = "it must be days, more than 0 and at most 36500, or 'never'"
 
 
 def problems_of(
@@ -40,16 +41,16 @@ def problems_of(
         ("server: {max_rows: 3}", "server.max_rows: unknown key; did you mean 'maxRows'?"),
         ("crypto: {zzz: 3}", "crypto.zzz: unknown key; known here: forceOpenssl"),
         ("crypto: {forceOpenssl: 'no'}", "crypto.forceOpenssl: found 'no'; it must be true or false, without quotes"),
-        ("schedule: {dataKeyRollOverLength: 0}", "schedule.dataKeyRollOverLength: found 0; it must be more than 0"),
-        ("schedule: {dataKeyRollOverLength: -3}", "schedule.dataKeyRollOverLength: found -3; it must be more than 0"),
+        ("schedule: {dataKeyRollOverLength: 0}", f"schedule.dataKeyRollOverLength: found 0; {_DAYS}"),
+        ("schedule: {dataKeyRollOverLength: -3}", f"schedule.dataKeyRollOverLength: found -3; {_DAYS}"),
         (
             "schedule: {dataKeyRollOverLength: yearly}",
-            "schedule.dataKeyRollOverLength: found 'yearly'; it must be a number",
+            f"schedule.dataKeyRollOverLength: found 'yearly'; {_DAYS}",
         ),
-        ("schedule: {dataKeyRollOverLength: 1e9}", "schedule.dataKeyRollOverLength: found '1e9'; it must be a number"),
+        ("schedule: {dataKeyRollOverLength: 1e9}", f"schedule.dataKeyRollOverLength: found '1e9'; {_DAYS}"),
         (
             "schedule: {dataKeyRollOverLength: 40000}",
-            "schedule.dataKeyRollOverLength: found 40000; it must be at most 36500",
+            f"schedule.dataKeyRollOverLength: found 40000; {_DAYS}",
         ),
         (
             "log: {level: warn}",
@@ -78,8 +79,12 @@ def problems_of(
         ("plugins: {a: {plugin: awsKms, iskms: true}}", "plugins.a.iskms: unknown key; did you mean 'isKms'?"),
         ("plugins: {a: {plugin: awsKms, is_kms: true}}", "plugins.a.is_kms: unknown key; did you mean 'isKms'?"),
         (
-            "plugins: {a: {plugin: x, isKms: true}, b: {plugin: y, isKms: true}}",
-            "plugins: at most one plugin may have 'isKms: true' in this version",
+            "plugins: {a: {plugin: x, isKms: true}, b: {plugin: y, isKms: true}}\nkms: {order: [a]}",
+            "kms: order must name each plugin with 'isKms: true' once: a, b",
+        ),
+        (
+            "keyrings: {hr: {defaultMode: deterministic, allowDeterministic: false}}",
+            "keyrings.hr: defaultMode is deterministic, and allowDeterministic is false",
         ),
     ],
 )
