@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from sidecar.config.addresses import TcpAddress
 from sidecar.config.model import Config
 from sidecar.config.problems import dotted, redact_url
 from sidecar.config.secrets import has_static_credentials, redacted_plugin
@@ -40,6 +41,13 @@ def _exposure_warnings(config: Config) -> list[str]:
     warnings = []
     if config.schedule.data_key_roll_over_length < timedelta(hours=1) / timedelta(days=1):
         warnings.append("schedule.dataKeyRollOverLength: under an hour; and every data key is kept for good")
+    if any(isinstance(address, TcpAddress) for address in config.server.listen):
+        warnings.append(
+            "server.listen: every user and every container that shares this machine's loopback can call over TCP; "
+            "a Unix socket keeps out whoever cannot open its directory"
+        )
+    if config.server.manage_keys:
+        warnings.append("server.manageKeys: whoever can call may disable and destroy data keys")
     if config.server.http is not None and not config.server.http.is_loopback:
         warnings.append(
             "server.http: other machines can read metrics and health, for it has no TLS and no access control"

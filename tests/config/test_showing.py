@@ -43,11 +43,15 @@ def test_print_config_shows_no_secret(tmp_path: Path) -> None:
 
 def test_what_is_unwise_is_warned_of_without_secrets(tmp_path: Path) -> None:
     text = IMMUTA.replace("365", "0.01").replace("schedule:", "  other: {plugin: awsKms, keyId: pw}\nschedule:")
-    warnings = warnings_of(from_yaml(tmp_path, text + "server: {http: '0.0.0.0:9464'}\n"))
+    warnings = warnings_of(
+        from_yaml(tmp_path, text + "server: {http: '0.0.0.0:9464', listen: '127.0.0.1:0', manageKeys: true}\n")
+    )
     assert [warning.split(":")[0] for warning in warnings] == [
         "plugins.awsKms.extraKmsConfig.credentials",
         "plugins.other",
         "schedule.dataKeyRollOverLength",
+        "server.listen",
+        "server.manageKeys",
         "server.http",
     ]
     assert "hunter2" not in "".join(warnings)
