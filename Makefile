@@ -45,7 +45,7 @@ fix: $(VENV)/.dev  ## Format, and mend what can be mended by itself
 protos: $(VENV)/.dev $(VENV)-protos/.done  ## Generate the stubs from the contract
 	@$(BIN)/python -m tools.protos
 
-bench: $(VENV)/.dev  ## Measure the sidecar beside an echo server and beside ciphers in process (about ten minutes)
+bench: $(VENV)/.dev  ## Measure the sidecar beside an echo server and beside ciphers in process (about eleven minutes)
 	@$(BIN)/python -m bench
 
 lock:  ## Resolve requirements/*.in anew (needs uv on the PATH)
