@@ -1,24 +1,32 @@
 """Rows to records and back, strictly: what does not parse is a corrupt key and never half a record."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from sidecar.errors import CorruptKeyError
-from sidecar.keystore.port import DataKeyRecord, KeyState
+from sidecar.keystore import copies as further
+from sidecar.keystore.port import DataKeyRecord, KeyringRecord, KeyringSettings, KeyState, Usage, WrappedCopy
 
 _KEY_ID: Final = re.compile(r"[0-9a-f]{14}")
 _ZERO_KEY_ID: Final = "0" * 14
 _COMMITMENT_BYTES: Final = 32
 _MAX_WRAPPED_BYTES: Final = 64 * 1024
+_MAX_COPIES: Final = 16
 _MAX_KEYRING: Final = 255
 _MAX_KEK_ID: Final = 2048
+_MODES: Final = (None, "randomized", "deterministic")
+
+MOST: Final = 2**63 - 1
+"""The highest count that is stored; counts stay there."""
+
+_Checks = Mapping[str, Callable[[Any], bool]]
 
 
 def from_row(row: Mapping[str, Any]) -> DataKeyRecord:
     """The record in a row; raises ``CorruptKeyError`` that names the column, and the key id where that can be shown."""
-    column = _first_wrong(row)
+    column = _first_wrong(row, _DATA_KEY) or _wrong_copies(row)
     if column is not None:
         key_id = row.get("key_id")
         shown = key_id if isinstance(key_id, str) and _KEY_ID.fullmatch(key_id) else "of unreadable id"
@@ -32,7 +40,12 @@ def from_row(row: Mapping[str, Any]) -> DataKeyRecord:
         kek_id=row["kek_id"],
         wrapped_key=row["wrapped_key"],
         commitment=row["commitment"],
+        further_copies=further.from_text(row["further_copies"]),
+        state_changed_at=_utc(row["state_changed_at"]),
         values_encrypted=row["values_encrypted"],
+        values_decrypted=row["values_decrypted"],
+        first_used_at=_utc(row["first_used_at"]),
+        last_used_at=_utc(row["last_used_at"]),
     )
 
 
@@ -47,37 +60,164 @@ def to_row(record: DataKeyRecord) -> dict[str, Any]:
         "kek_id": record.kek_id,
         "wrapped_key": bytes(record.wrapped_key),
         "commitment": bytes(record.commitment),
+        "further_copies": further.to_text(record.further_copies),
+        "state_changed_at": record.state_changed_at,
         "values_encrypted": record.values_encrypted,
+        "values_decrypted": record.values_decrypted,
+        "first_used_at": record.first_used_at,
+        "last_used_at": record.last_used_at,
     }
-    column = _first_wrong(row)
+    column = _first_wrong(row, _DATA_KEY) or _wrong_copies(row)
     if column is not None:
         raise ValueError(f"no record of a data key: {column}")
     return row
 
 
-def _first_wrong(row: Mapping[str, Any]) -> str | None:
-    """The first column that does not hold what it must; None where all do."""
-    checks: dict[str, Callable[[Any], bool]] = {
-        "key_id": _is_key_id,
-        "keyring": lambda value: _is_text(value, _MAX_KEYRING),
-        "generation": lambda value: _is_count(value, at_least=1),
-        "state": lambda value: value in set(KeyState),
-        "created_at": lambda value: isinstance(value, datetime) and value.tzinfo is not None,
-        "kek_id": lambda value: _is_text(value, _MAX_KEK_ID),
-        "wrapped_key": lambda value: isinstance(value, bytes) and 0 < len(value) <= _MAX_WRAPPED_BYTES,
-        "commitment": lambda value: isinstance(value, bytes) and len(value) == _COMMITMENT_BYTES,
-        "values_encrypted": lambda value: _is_count(value, at_least=0),
+def copies_to_row(copies: Sequence[WrappedCopy]) -> dict[str, Any]:
+    """The columns that hold the wrapped copies; raises ``ValueError`` for what ``from_row`` would not read back."""
+    if not copies:
+        raise ValueError("there is at least one wrapped copy")
+    first, *others = copies
+    row = {
+        "state": str(KeyState.ENABLED),
+        "kek_id": first.kek_id,
+        "wrapped_key": bytes(first.wrapped_key),
+        "further_copies": further.to_text(others),
     }
-    return next((column for column, holds in checks.items() if not holds(row.get(column))), None)
+    column = _first_wrong(row, {name: _DATA_KEY[name] for name in row}) or _wrong_copies(row)
+    if column is not None:
+        raise ValueError(f"no wrapped copies of a data key: {column}")
+    del row["state"]
+    return row
 
 
-def _is_key_id(value: object) -> bool:
+def keyring_from_row(row: Mapping[str, Any]) -> KeyringRecord:
+    """The keyring in a row; raises ``CorruptKeyError`` that names the column."""
+    column = _first_wrong(row, _KEYRING)
+    if column is not None:
+        raise CorruptKeyError(f"a row of the keystore's keyrings is damaged: column {column}")
+    settings = KeyringSettings(row["roll_over_days"], row["default_mode"], row["allow_deterministic"])
+    return KeyringRecord(row["name"], row["created_at"].astimezone(UTC), settings)
+
+
+def keyring_to_row(record: KeyringRecord) -> dict[str, Any]:
+    """The row of a keyring; raises ``ValueError`` for what ``keyring_from_row`` would not read back."""
+    row = {
+        "name": record.name,
+        "created_at": record.created_at,
+        "roll_over_days": record.settings.roll_over_days,
+        "default_mode": record.settings.default_mode,
+        "allow_deterministic": record.settings.allow_deterministic,
+    }
+    column = _first_wrong(row, _KEYRING)
+    if column is not None:
+        raise ValueError(f"no record of a keyring: {column}")
+    return row
+
+
+def check_usage(used: Usage) -> None:
+    """Raise ``ValueError`` for counts or times that could not be stored."""
+    if not all(_is_count(count, at_least=0) for count in (used.values_encrypted, used.values_decrypted)):
+        raise ValueError("a count of values is a whole number, not negative")
+    if not (_is_time(used.first_at) and _is_time(used.last_at)):
+        raise ValueError("a point in time needs a time zone")
+
+
+def is_key_id(value: object) -> bool:
+    """Whether a data key may have this id; no database needs to be asked for any other."""
     return isinstance(value, str) and _KEY_ID.fullmatch(value) is not None and value != _ZERO_KEY_ID
 
 
+def is_keyring(value: object) -> bool:
+    """Whether a keyring may have this name; no database needs to be asked for any other."""
+    return _is_text(value, _MAX_KEYRING)
+
+
+def _first_wrong(row: Mapping[str, Any], checks: _Checks) -> str | None:
+    """The first column that does not hold what it must; None where all do."""
+    return next((column for column, holds in checks.items() if not holds(row.get(column))), None)
+
+
+def _wrong_copies(row: Mapping[str, Any]) -> str | None:
+    """The column that contradicts the others about the wrapped copies; None where they agree."""
+    others = further.from_text(row["further_copies"])
+    if row["state"] == KeyState.DESTROYED:
+        if row["wrapped_key"]:
+            return "wrapped_key"
+        return "further_copies" if others else None
+    if not row["wrapped_key"]:
+        return "wrapped_key"
+    kek_ids = [row["kek_id"], *(copy.kek_id for copy in others)]
+    return "further_copies" if len(kek_ids) > _MAX_COPIES or len(set(kek_ids)) < len(kek_ids) else None
+
+
+def _are_copies(value: object) -> bool:
+    try:
+        others = further.from_text(value)
+    except ValueError:
+        return False
+    return all(_is_text(copy.kek_id, _MAX_KEK_ID) and _is_wrapped(copy.wrapped_key, 1) for copy in others)
+
+
 def _is_text(value: object, longest: int) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= longest
+    # Neither PostgreSQL nor UTF-8 knows every string of Python's: no NUL there, and no lone surrogate here.
+    return isinstance(value, str) and 0 < len(value) <= longest and "\0" not in value and _is_unicode(value)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_wrapped(value: object, at_least: int) -> bool:
+    return isinstance(value, bytes) and at_least <= len(value) <= _MAX_WRAPPED_BYTES
 
 
 def _is_count(value: object, *, at_least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and at_least <= value < 2**63
+    return isinstance(value, int) and not isinstance(value, bool) and at_least <= value <= MOST
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, datetime) and value.tzinfo is not None
+
+
+def _is_time_or_none(value: object) -> bool:
+    return value is None or _is_time(value)
+
+
+def _is_period(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool) and value > 0)
+
+
+def _utc(value: datetime | None) -> datetime | None:
+    return None if value is None else value.astimezone(UTC)
+
+
+_DATA_KEY: Final[_Checks] = {
+    "key_id": is_key_id,
+    "keyring": is_keyring,
+    "generation": lambda value: _is_count(value, at_least=1),
+    "state": lambda value: isinstance(value, str) and value in set(KeyState),
+    "created_at": _is_time,
+    "kek_id": lambda value: _is_text(value, _MAX_KEK_ID),
+    # How long it must be depends on the state: see ``_wrong_copies``.
+    "wrapped_key": lambda value: _is_wrapped(value, 0),
+    "commitment": lambda value: isinstance(value, bytes) and len(value) == _COMMITMENT_BYTES,
+    "further_copies": _are_copies,
+    "state_changed_at": _is_time_or_none,
+    "values_encrypted": lambda value: _is_count(value, at_least=0),
+    "values_decrypted": lambda value: _is_count(value, at_least=0),
+    "first_used_at": _is_time_or_none,
+    "last_used_at": _is_time_or_none,
+}
+
+_KEYRING: Final[_Checks] = {
+    "name": is_keyring,
+    "created_at": _is_time,
+    "roll_over_days": _is_period,
+    "default_mode": lambda value: value in _MODES,
+    "allow_deterministic": lambda value: value is None or isinstance(value, bool),
+}
