@@ -1,5 +1,6 @@
 """The README does what it says: its code runs, its commands and links are there, its table is the program's."""
 
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,6 @@ from sidecar.rpc.statuses import STATUS_OF
 from tests.docs.processes import ROOT, serving
 
 _README = (ROOT / "README.md").read_text()
-_SOCKET = "unix:///var/lib/sidekey/sidekey.sock"
 
 
 def _blocks(language: str) -> list[str]:
@@ -24,12 +24,10 @@ def _blocks(language: str) -> list[str]:
 
 def test_the_python_block_runs_against_a_sidecar_as_it_stands(tmp_path: Path) -> None:
     (code,) = _blocks("python")
-    assert _SOCKET in code
     with serving([sys.executable, "-m", "sidecar", "serve", "--data-dir", str(tmp_path)]):
-        program = code.replace(_SOCKET, f"unix://{tmp_path}/sidekey.sock")
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60
-        )
+        environment = os.environ | {"SIDEKEY_TARGET": f"unix://{tmp_path}/sidekey.sock"}
+        command = [sys.executable, "-W", "error", "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -38,8 +36,8 @@ def test_the_configuration_block_loads(tmp_path: Path) -> None:
     file = tmp_path / "sidekey.yaml"
     file.write_text(text)
     config = load(file, {}, {"dataDir": str(tmp_path)})
-    assert config.kms_plugin is not None
-    assert config.kms_plugin.settings["keyId"] == yaml.safe_load(text)["plugins"]["awsKms"]["keyId"]
+    (plugin,) = config.kms_plugins.values()
+    assert plugin.settings["keyId"] == yaml.safe_load(text)["plugins"]["awsKms"]["keyId"]
 
 
 def test_every_sidekey_command_parses() -> None:
