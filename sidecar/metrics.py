@@ -1,7 +1,7 @@
 """The metrics of one sidecar. Owns their names and labels; knows nothing of where they are counted or read.
 
-Labels hold only words of this program and keyring names from the configuration: never a value, a key id, an associated
-data or anything else that a caller chose.
+Labels hold only words of this program, and names of keyrings and plugins from the configuration: never a value, a key
+id, an associated data or anything else that a caller chose.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -39,9 +39,12 @@ class Metrics:
             "sidekey_cache_evictions", "Data keys that left the cache before their expiry.", ["cause"], registry=r
         )
         self.cache_size = Gauge("sidekey_cache_size", "Data keys in the cache.", registry=r)
-        self.kms_calls = Counter("sidekey_kms_calls", "Calls to the KMS.", ["operation", "result"], registry=r)
+        self.kms_calls = Counter("sidekey_kms_calls", "Calls to a KMS.", ["kms", "operation", "result"], registry=r)
         self.kms_seconds = Histogram(
-            "sidekey_kms_seconds", "Time of a call to the KMS.", ["operation"], buckets=_KMS_BUCKETS, registry=r
+            "sidekey_kms_seconds", "Time of a call to a KMS.", ["kms", "operation"], buckets=_KMS_BUCKETS, registry=r
+        )
+        self.incomplete_data_keys = Gauge(
+            "sidekey_incomplete_data_keys", "Data keys seen that a configured wrapping key has not wrapped.", registry=r
         )
         self.keystore_errors = Counter("sidekey_keystore_errors", "Failed calls to the keystore.", registry=r)
         self.rollovers = Counter("sidekey_rollovers", "Attempts to roll a keyring over.", ["result"], registry=r)

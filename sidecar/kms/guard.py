@@ -1,4 +1,4 @@
-"""A guard around any provider: a cap on concurrent calls, one deadline for each, metrics, and errors of ours alone.
+"""A guard around any provider: a cap on calls at once, a pace, a deadline for each, metrics, and errors of ours alone.
 
 Owns what holds for every KMS, so that a provider has only its vendor to deal with. It caches and retries nothing.
 """
@@ -19,6 +19,7 @@ from sidecar.errors import (
     SidekeyError,
     StartupError,
 )
+from sidecar.kms.pace import Pace
 from sidecar.kms.port import DATA_KEY_BYTES, Kms
 from sidecar.metrics import Metrics
 
@@ -45,15 +46,25 @@ class GuardedKms:
         kms: Kms,
         metrics: Metrics,
         *,
+        label: str | None = None,
         max_concurrent_calls: int = 16,
+        max_calls_per_second: float = 200.0,
         deadline_seconds: float = 5.0,
-        on_result: Callable[[str, str], None] = lambda _operation, _result: None,
+        on_result: Callable[[str, str, str], None] = lambda _operation, _result, _problem: None,
     ) -> None:
-        """``on_result`` is told each operation and how it ended, in the words of the metric ``sidekey_kms_calls``."""
+        """Guard ``kms``.
+
+        Args:
+            label: its name in the configuration, for the metrics; None: the provider's name.
+            on_result: told each operation, how it ended in the words of the metric ``sidekey_kms_calls``, and what the
+                problem was: the text of an error of ours, or nothing.
+        """
         if max_concurrent_calls < 1 or not deadline_seconds > 0:
             raise ValueError("max_concurrent_calls and deadline_seconds must be positive")
         self._kms = kms
         self._metrics = metrics
+        self._label = label or kms.name
+        self._pace = Pace(max_calls_per_second)
         self._slots = asyncio.Semaphore(max_concurrent_calls)
         self._deadline_seconds = deadline_seconds
         self._on_result = on_result
@@ -83,7 +94,7 @@ class GuardedKms:
             raise StartupError(f"the KMS provider {self.name} does not open ({type(error).__name__})") from None
 
     async def wrap(self, data_key: bytes | bytearray, encryption_context: Mapping[str, str]) -> bytes:
-        """As the port, bounded by the deadline, waiting for a free slot included."""
+        """As the port, bounded by the deadline, waiting for its turn included."""
 
         async def call() -> bytes:
             wrapped_key = bytes(await self._kms.wrap(data_key, encryption_context))
@@ -94,7 +105,7 @@ class GuardedKms:
         return await self._observed("wrap", call)
 
     async def unwrap(self, wrapped_key: bytes, encryption_context: Mapping[str, str]) -> bytearray:
-        """As the port, bounded by the deadline, waiting for a free slot included."""
+        """As the port, bounded by the deadline, waiting for its turn included."""
 
         async def call() -> bytearray:
             data_key = await self._kms.unwrap(wrapped_key, encryption_context)
@@ -111,33 +122,34 @@ class GuardedKms:
         try:
             await self._kms.close()
         except Exception as error:  # noqa: BLE001 - as above
-            log.warning("kms_close_failed", kms=self.name, error=type(error).__name__)
+            log.warning("kms_close_failed", kms=self._label, error=type(error).__name__)
 
     async def _observed(self, operation: str, call: Callable[[], Awaitable[_T]]) -> _T:
         """Make one call, and count it and its time, whatever comes of it."""
         started = time.monotonic()
-        result = "cancelled"
+        result, problem = "cancelled", ""
         try:
             answer = await self._bounded(operation, call)
         except _PORT_ERRORS as error:
-            result = _result(error)
+            result, problem = _result(error), str(error)
             raise
         except Exception as error:  # noqa: BLE001 - a foreign exception: its text may hold anything
-            result = "error"
-            log.error("kms_provider_defect", kms=self.name, operation=operation, error=type(error).__name__)  # noqa: TRY400
-            raise KmsUnavailableError(f"the KMS provider {self.name} failed") from None
+            result, problem = "error", f"the KMS provider {self.name} failed ({type(error).__name__})"
+            log.error("kms_provider_defect", kms=self._label, operation=operation, error=type(error).__name__)  # noqa: TRY400
+            raise KmsUnavailableError(problem) from None
         else:
             result = "ok"
             return answer
         finally:
-            self._metrics.kms_calls.labels(operation, result).inc()
-            self._on_result(operation, result)
-            self._metrics.kms_seconds.labels(operation).observe(time.monotonic() - started)
+            self._metrics.kms_calls.labels(self._label, operation, result).inc()
+            self._metrics.kms_seconds.labels(self._label, operation).observe(time.monotonic() - started)
+            self._on_result(operation, result, problem)
 
     async def _bounded(self, operation: str, call: Callable[[], Awaitable[_T]]) -> _T:
-        """One deadline over the wait for a slot and the call: a queue behind a hanging KMS must not grow old."""
+        """One deadline over the wait for one's turn and the call: a queue behind a hanging KMS must not grow old."""
         try:
             async with asyncio.timeout(self._deadline_seconds), self._slots:
+                await self._pace.turn()
                 return await call()
         except TimeoutError:
             raise KmsUnavailableError(
