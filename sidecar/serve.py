@@ -4,7 +4,6 @@ import asyncio
 import functools
 import gc
 import os
-import resource
 import secrets
 import signal
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from datetime import timedelta
 
 import structlog
 
-from sidecar import __version__, log
+from sidecar import __version__, log, process
 from sidecar.allocator import keep_freed_memory
 from sidecar.config import Config, warnings_of
 from sidecar.crypto import selftest
@@ -58,19 +57,13 @@ def run(config: Config) -> int:
     """
     log.configure(config.log.level, config.log.format)
     log.install_hooks()
-    _protect_process()
+    process.protect()
     keep_freed_memory()
     for warning in warnings_of(config):
         logger.warning("configuration", problem=warning)
     selftest.run()
     asyncio.run(_serve(config))
     return 0
-
-
-def _protect_process() -> None:
-    """No core dumps, which would hold keys, and no files for others."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.umask(0o077)
 
 
 async def _serve(config: Config) -> None:

@@ -15,7 +15,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Pl
 from sidecar.config.addresses import Address, TcpAddress, check_path, parse_listener, parse_tcp
 from sidecar.config.problems import RefusedError
 
-KEYRING_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _KEYRING_PATTERN = re.compile(r"[a-z0-9*?][a-z0-9._*?-]{0,62}")
 _URL = re.compile(r"[a-z][a-z0-9+]*://\S*")
 

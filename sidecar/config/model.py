@@ -9,7 +9,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 from pydantic.alias_generators import to_camel
 
 from sidecar.config.fields import (
-    KEYRING_NAME,
     AbsolutePath,
     ByteCount,
     Count,
@@ -23,6 +22,7 @@ from sidecar.config.fields import (
     Seconds,
 )
 from sidecar.config.problems import RefusedError
+from sidecar.names import KEYRING_NAME
 
 MOST_VALUES = 1 << 46
 """Values under one data key: SIV is good for 2^48 invocations (RFC 5297 section 6), of which a value costs several."""
