@@ -1,0 +1,158 @@
+"""KeyringService: from requests to the administration of keyrings and data keys, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from sidekey.v1 import keyring_pb2 as pb
+from sidekey.v1 import keyring_pb2_grpc as pb_grpc
+
+from sidecar.errors import InvalidRequestError, LimitExceededError, ManagementOffError
+from sidecar.keys.administration import Administration
+from sidecar.keys.inventory import Inventory
+from sidecar.rpc.admission import Admission
+from sidecar.rpc.keyring_messages import key_message, keyring_message, primary_message, settings_of, state_of, time_of
+from sidecar.rpc.page_tokens import Listing
+
+_DEFAULT_PAGE: Final = 100
+_LARGEST_PAGE: Final = 1000
+
+_Answer = TypeVar("_Answer", bound=Message)
+
+if TYPE_CHECKING:  # grpc's classes are generic to type checkers alone
+    _Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class KeyringService(pb_grpc.KeyringServiceServicer):
+    """Shows keyrings and data keys to every caller, and lets them be changed where the configuration says so."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        administration: Administration,
+        admission: Admission,
+        *,
+        may_manage: bool,
+        max_message_bytes: int,
+    ) -> None:
+        self._inventory = inventory
+        self._administration = administration
+        self._admission = admission
+        self._may_manage = may_manage
+        self._max_message_bytes = max_message_bytes
+
+    async def CreateKeyring(  # noqa: N802
+        self, request: pb.CreateKeyringRequest, context: _Context
+    ) -> pb.CreateKeyringResponse:
+        """Create a keyring and its first data key."""
+        self._must_manage()
+        settings = settings_of(request.settings)
+        with self._admission.admit(0, 0):
+            keyring = await self._administration.create_keyring(
+                request.name, settings, replace=request.replace_settings
+            )
+        return pb.CreateKeyringResponse(keyring=keyring_message(keyring))
+
+    async def GetKeyring(  # noqa: N802
+        self, request: pb.GetKeyringRequest, context: _Context
+    ) -> pb.GetKeyringResponse:
+        """One keyring."""
+        with self._admission.admit(0, 0):
+            return pb.GetKeyringResponse(keyring=keyring_message(await self._inventory.keyring(request.name)))
+
+    async def ListKeyrings(  # noqa: N802
+        self, request: pb.ListKeyringsRequest, context: _Context
+    ) -> pb.ListKeyringsResponse:
+        """A page of keyrings."""
+        size = _page_size(request.page_size)
+        listing = Listing("ListKeyrings")
+        after = listing.name(request.page_token)
+        with self._admission.admit(0, 0):
+            page = await self._inventory.keyrings(after=after, limit=size)
+        answer = pb.ListKeyringsResponse(keyrings=[keyring_message(each) for each in page.keyrings])
+        if page.next is not None:
+            answer.next_page_token = listing.token(page.next)
+        return self._fitting(answer)
+
+    async def RotateKeyring(  # noqa: N802
+        self, request: pb.RotateKeyringRequest, context: _Context
+    ) -> pb.RotateKeyringResponse:
+        """Make a new primary now."""
+        self._must_manage()
+        with self._admission.admit(0, 0):
+            record = await self._administration.rotate(request.name, dry_run=request.dry_run)
+        return pb.RotateKeyringResponse(primary=None if record is None else primary_message(record))
+
+    async def ListKeys(  # noqa: N802
+        self, request: pb.ListKeysRequest, context: _Context
+    ) -> pb.ListKeysResponse:
+        """A page of data keys."""
+        size = _page_size(request.page_size)
+        states = frozenset(state_of(number) for number in request.states)
+        unused_since = time_of(request.unused_since) if request.HasField("unused_since") else None
+        listing = Listing("ListKeys", request.keyring, sorted(states), unused_since and unused_since.isoformat())
+        after = listing.position(request.page_token)
+        with self._admission.admit(0, 0):
+            page = await self._inventory.keys(
+                request.keyring or None, after=after, limit=size, unused_since=unused_since, states=states
+            )
+        answer = pb.ListKeysResponse(keys=[key_message(each) for each in page.keys])
+        if page.next is not None:
+            answer.next_page_token = listing.token(*page.next)
+        return self._fitting(answer)
+
+    async def SetKeyState(  # noqa: N802
+        self, request: pb.SetKeyStateRequest, context: _Context
+    ) -> pb.SetKeyStateResponse:
+        """Move a data key to another state."""
+        self._must_manage()
+        state = state_of(request.state)
+        with self._admission.admit(0, 0):
+            key = await self._administration.set_key_state(request.key_id, state, dry_run=request.dry_run)
+        return pb.SetKeyStateResponse(key=key_message(key))
+
+    async def RewrapKeys(  # noqa: N802
+        self, request: pb.RewrapKeysRequest, context: _Context
+    ) -> pb.RewrapKeysResponse:
+        """Wrap a page of data keys anew."""
+        self._must_manage()
+        size = _page_size(request.page_size)
+        listing = Listing("RewrapKeys", request.keyring)
+        after = listing.position(request.page_token)
+        with self._admission.admit(0, 0):
+            page = await self._administration.rewrap(
+                request.keyring or None, after=after, limit=size, dry_run=request.dry_run
+            )
+        answer = pb.RewrapKeysResponse(
+            rewrapped=page.rewrapped,
+            unchanged=page.unchanged,
+            failures=[
+                pb.RewrapFailure(key_id=key_id, keyring=keyring, reason=reason)
+                for key_id, keyring, reason in page.failures
+            ],
+        )
+        if page.next is not None:
+            answer.next_page_token = listing.token(*page.next)
+        return answer
+
+    def _must_manage(self) -> None:
+        if not self._may_manage:
+            raise ManagementOffError(
+                "this sidecar lets no caller manage keys: its configuration would have to say 'manageKeys: true' under "
+                "server"
+            )
+
+    def _fitting(self, answer: _Answer) -> _Answer:
+        if (size := answer.ByteSize()) > self._max_message_bytes:
+            raise LimitExceededError(
+                f"the answer has {size} bytes and may have at most {self._max_message_bytes}: ask for a smaller page"
+            )
+        return answer
+
+
+def _page_size(size: int) -> int:
+    if size > _LARGEST_PAGE:
+        raise InvalidRequestError(f"page_size is {size}; it must be at most {_LARGEST_PAGE}, or 0 for {_DEFAULT_PAGE}")
+    return size or _DEFAULT_PAGE
