@@ -26,6 +26,7 @@ class DataKey:
     key_id: str
     keyring: str
     cipher: DataKeyCipher
+    generation: int
 
 
 class DataKeys:
@@ -63,7 +64,7 @@ class DataKeys:
             raise KeyDestroyedError(f"data key {key_id} was destroyed")
         data_key = await self._wrapper.unwrap(record)
         try:
-            return DataKey(key_id, record.keyring, self._make_cipher(key_id, data_key))
+            return DataKey(key_id, record.keyring, self._make_cipher(key_id, data_key), record.generation)
         finally:
             key_schedule.overwrite(data_key)
 
@@ -81,7 +82,7 @@ class DataKeys:
             record = await self._wrapped(keyring, generation, data_key)
             if not await self._keystore.insert(record):
                 return None
-            return DataKey(record.key_id, keyring, self._make_cipher(record.key_id, data_key)), record
+            return DataKey(record.key_id, keyring, self._make_cipher(record.key_id, data_key), generation), record
         finally:
             key_schedule.overwrite(data_key)
 
