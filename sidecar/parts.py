@@ -58,7 +58,11 @@ def check_parts(config: Config) -> None:
 def keystore_of(config: Config) -> Keystore:
     """The configured keystore, not yet open. Raises ``ConfigError``."""
     try:
-        return create(config.keystore.url)
+        return create(
+            config.keystore.url,
+            max_connections=config.keystore.max_connections,
+            timeout_seconds=config.keystore.timeout_seconds,
+        )
     except ValueError as error:
         raise ConfigError([f"keystore.url: {error}"]) from None
 

@@ -119,8 +119,27 @@ def check_usage(used: Usage) -> None:
     """Raise ``ValueError`` for counts or times that could not be stored."""
     if not all(_is_count(count, at_least=0) for count in (used.values_encrypted, used.values_decrypted)):
         raise ValueError("a count of values is a whole number, not negative")
-    if not (_is_time(used.first_at) and _is_time(used.last_at)):
+    check_time(used.first_at)
+    check_time(used.last_at)
+
+
+def check_time(at: datetime) -> None:
+    """Raise ``ValueError`` for a naive point in time."""
+    if not _is_time(at):
         raise ValueError("a point in time needs a time zone")
+
+
+def check_page(limit: int) -> int:
+    """The limit of a page; raises ``ValueError`` where nothing would fit."""
+    if limit < 1:
+        raise ValueError("a page holds at least one row")
+    return limit
+
+
+def check_name_after(name: str) -> None:
+    """Raise ``ValueError`` for a name that no page can begin after; an empty one is before all others."""
+    if name and not is_keyring(name):
+        raise ValueError("no name of a keyring to begin after")
 
 
 def is_key_id(value: object) -> bool:

@@ -5,18 +5,23 @@ from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
+    Double,
     Integer,
     LargeBinary,
     MetaData,
     String,
     Table,
+    Text,
     TypeDecorator,
     UniqueConstraint,
 )
 
-SCHEMA_VERSION: Final = 1
+from sidecar.keystore import copies
+
+SCHEMA_VERSION: Final = 2
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -40,13 +45,19 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+def name_column(name: str, *, primary_key: bool = False) -> Column[str]:
+    """A keyring's name: compared and ordered by its UTF-8 bytes, which is what SQLite does without being told."""
+    bytewise = String(255).with_variant(String(255, collation="C"), "postgresql")
+    return Column(name, bytewise, nullable=False, primary_key=primary_key)
+
+
 METADATA: Final = MetaData()
 
 DATA_KEYS: Final = Table(
     "data_keys",
     METADATA,
     Column("key_id", String(14), primary_key=True),
-    Column("keyring", String(255), nullable=False),
+    name_column("keyring"),
     Column("generation", BigInteger, nullable=False),
     Column("state", String(16), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
@@ -54,7 +65,23 @@ DATA_KEYS: Final = Table(
     Column("wrapped_key", LargeBinary, nullable=False),
     Column("commitment", LargeBinary, nullable=False),
     Column("values_encrypted", BigInteger, nullable=False),
+    # Since version 2; the defaults let a sidecar of version 1 go on inserting while a fleet is upgraded.
+    Column("further_copies", Text, nullable=False, server_default=copies.NONE),
+    Column("state_changed_at", UtcDateTime),
+    Column("values_decrypted", BigInteger, nullable=False, server_default="0"),
+    Column("first_used_at", UtcDateTime),
+    Column("last_used_at", UtcDateTime),
     UniqueConstraint("keyring", "generation", name="data_keys_keyring_generation"),
+)
+
+KEYRINGS: Final = Table(
+    "keyrings",
+    METADATA,
+    name_column("name", primary_key=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("roll_over_days", Double),
+    Column("default_mode", String(16)),
+    Column("allow_deterministic", Boolean),
 )
 
 VERSION: Final = Table("schema_version", METADATA, Column("version", Integer, primary_key=True, autoincrement=False))

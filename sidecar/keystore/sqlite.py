@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from sidecar.errors import KeystoreUnavailableError, StartupError
 
-_POOL: Final = 3
 _CLOBBERED: Final = frozenset({"SQLITE_NOTADB", "SQLITE_CORRUPT"})
 _BUSY: Final = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED"})
 
@@ -19,18 +18,21 @@ _BUSY: Final = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED"})
 class Sqlite:
     """A keystore's database in one file, safe against a second process and against a kill at any moment."""
 
-    def __init__(self, path: Path, *, busy_seconds: float = 3.0) -> None:
+    def __init__(self, path: Path, *, max_connections: int = 4, busy_seconds: float = 3.0) -> None:
         """``busy_seconds`` bounds each wait for a lock, and for a free connection."""
         self._path = path
+        self._max_connections = max_connections
         self._busy_seconds = busy_seconds
 
-    def prepare(self) -> None:
-        """Make the file where there is none (mode 0600) and set what lasts in it; blocks up to ``busy_seconds``.
+    def prepare(self, *, create: bool) -> bool:
+        """Check the file, with ``create`` make it where there is none (mode 0600); blocks up to ``busy_seconds``.
 
-        Raises ``StartupError`` where the path cannot be used, ``KeystoreUnavailableError`` where it is locked.
+        An empty file is no database. Sets what lasts in one. Raises ``StartupError`` where the path cannot be used,
+        ``KeystoreUnavailableError`` where it is locked.
         """
         try:
-            self._make_file()
+            if self._is_empty(create) and not create:
+                return False
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else "input/output error"
             raise StartupError(f"the keystore {self._path} cannot be read and written: {reason}") from None
@@ -38,13 +40,14 @@ class Sqlite:
             self._make_wal()
         except sqlite3.Error as error:
             raise self._sorted(error) from None
+        return True
 
     def engine(self) -> AsyncEngine:
         """A new engine; the caller disposes of it."""
         engine = create_async_engine(
             URL.create("sqlite+aiosqlite", database=str(self._path)),
             poolclass=AsyncAdaptedQueuePool,
-            pool_size=_POOL,
+            pool_size=self._max_connections,
             max_overflow=0,
             pool_timeout=self._busy_seconds,
             hide_parameters=True,
@@ -55,11 +58,28 @@ class Sqlite:
         event.listen(engine.sync_engine, "begin", _begin)
         return engine
 
-    def _make_file(self) -> None:
+    def begin_upgrade(self, connection: Connection) -> None:
+        """Nothing is left to do: a transaction that writes has the only lock from its beginning."""
+
+    def refusal(self, error: Exception) -> StartupError | None:  # noqa: ARG002 - ``prepare`` has tried all of it
+        """None: whatever an operator must mend, ``prepare`` has found."""
+        return None
+
+    def _is_empty(self, create: bool) -> bool:
+        """Whether the file is missing or empty; with ``create`` it is there after this."""
         # SQLite gives the files beside it (-wal, -shm) the mode of this one, and syncs the directory with the first
         # commit to the -wal file, so the name needs no sync of its own here.
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-        os.close(os.open(self._path, flags, 0o600))
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_CREAT if create else 0)
+        try:
+            opened = os.open(self._path, flags, 0o600)
+        except FileNotFoundError:
+            if create:
+                raise
+            return True
+        try:
+            return os.fstat(opened).st_size == 0
+        finally:
+            os.close(opened)
 
     def _make_wal(self) -> None:
         connection = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
@@ -102,7 +122,12 @@ def _on_connect(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA synchronous=FULL")
     # A schema that somebody else wrote into the file must not run functions of its choice.
     cursor.execute("PRAGMA trusted_schema=OFF")
+    # What is erased is overwritten: the wrapped copies of a destroyed data key do not linger in free pages.
+    cursor.execute("PRAGMA secure_delete=ON")
     cursor.close()
+    # Text that is no UTF-8 is damage to one row: it comes through as text that no check lets pass, where the driver's
+    # own error could not be told from an outage.
+    connection.driver_connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
 
 
 def _begin(connection: Connection) -> None:

@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sidecar.errors import KeystoreUnavailableError, SidekeyError
 
 _T = TypeVar("_T")
+Refusal = Callable[[Exception], SidekeyError | None]
+"""The error of ours for a foreign one; None where it is no more than an outage."""
 _TEXT: Final = "the keystore cannot be reached, or did not do its work in time"
 
 log = structlog.get_logger(__name__)
@@ -28,12 +30,18 @@ class Transactions:
         self._timeout_seconds = timeout_seconds
         self._running: set[asyncio.Task[object]] = set()
 
-    async def run(self, work: Callable[[AsyncConnection], Awaitable[_T]], *, write: bool = False) -> _T:
+    async def run(
+        self,
+        work: Callable[[AsyncConnection], Awaitable[_T]],
+        *,
+        write: bool = False,
+        refusal: Refusal = lambda _error: None,
+    ) -> _T:
         """The result of ``work``, committed; raises ``KeystoreUnavailableError``, or the error of ours ``work`` raises.
 
-        With ``write`` the transaction excludes other writers from its beginning.
+        ``write`` marks a transaction that writes, for the engine. ``refusal`` may know a better error.
         """
-        task = asyncio.create_task(self._transact(work, write))
+        task = asyncio.create_task(self._transact(work, write, refusal))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:
@@ -48,7 +56,7 @@ class Transactions:
             await asyncio.wait(set(self._running), timeout=2 * self._timeout_seconds)
         await self._engine.dispose()
 
-    async def _transact(self, work: Callable[[AsyncConnection], Awaitable[_T]], write: bool) -> _T:
+    async def _transact(self, work: Callable[[AsyncConnection], Awaitable[_T]], write: bool, refusal: Refusal) -> _T:
         try:
             async with self._engine.connect() as plain:
                 connection = await plain.execution_options(write=write)
@@ -57,7 +65,7 @@ class Transactions:
         except SidekeyError:
             raise
         except Exception as error:  # noqa: BLE001 - foreign: its text may hold SQL, addresses and rows
-            raise _unavailable(error) from None
+            raise refusal(error) or _unavailable(error) from None
 
 
 def _unavailable(error: Exception) -> KeystoreUnavailableError:
