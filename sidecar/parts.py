@@ -1,16 +1,18 @@
 """Makes the parts that the configuration names, so that what they refuse reads like any other refused key."""
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 
 from sidecar.config import Config, ConfigError
+from sidecar.config.model import Plugin
 from sidecar.keys.wrapping import WrappingKeys
 from sidecar.keystore.factory import create
-from sidecar.keystore.port import Keystore
+from sidecar.keystore.port import VersionedKeystore
 from sidecar.kms.guard import GuardedKms
 from sidecar.kms.local import NAME as LOCAL
-from sidecar.kms.local import LocalKms
-from sidecar.kms.port import Kms
+from sidecar.kms.local import LocalKms, is_local
+from sidecar.kms.port import Kms, SettingsError
 from sidecar.kms.providers import find
 from sidecar.metrics import Metrics
 
@@ -20,33 +22,46 @@ _LOCAL_WRAPPING_KEY = "kek"
 def wrapping_keys_of(
     config: Config,
     metrics: Metrics,
-    on_result: Callable[[str, str, str], None] = lambda _name, _operation, _result: None,
+    on_result: Callable[[str, str, str, str], None] = lambda _name, _operation, _result, _problem: None,
     kmses: Mapping[str, Kms] | None = None,
+    *,
+    keystore: Keystore | None = None,
 ) -> WrappingKeys:
     """The wrapping keys, each KMS guarded and not yet open. Raises ``ConfigError``.
 
     Args:
-        on_result: told the name of the KMS, the operation and how it ended, after each call.
+        on_result: told the name of a KMS that wraps, the operation, how it ended, and the problem, after each call.
         kmses: in place of the configured ones.
+        keystore: as ``kmses_of``.
     """
+
+    def guarded(name: str, kms: Kms, on_result: Callable[[str, str, str], None]) -> GuardedKms:
+        return GuardedKms(
+            kms,
+            metrics,
+            label=name,
+            max_concurrent_calls=config.kms.max_concurrent_calls,
+            max_calls_per_second=config.kms.max_calls_per_second,
+            deadline_seconds=config.kms.deadline_seconds,
+            on_result=on_result,
+        )
+
+    former = {} if kmses else former_kmses_of(config)
     return WrappingKeys(
         {
-            name: GuardedKms(
-                kms,
-                metrics,
-                max_concurrent_calls=config.kms.max_concurrent_calls,
-                deadline_seconds=config.kms.deadline_seconds,
-                on_result=functools.partial(on_result, name),
-            )
-            for name, kms in (kmses or kmses_of(config)).items()
-        }
+            name: guarded(name, kms, functools.partial(on_result, name))
+            for name, kms in (kmses or kmses_of(config, keystore)).items()
+        },
+        # Whether one of these answers says nothing of whether values can be encrypted.
+        former={name: guarded(name, kms, lambda _operation, _result, _problem: None) for name, kms in former.items()},
+        failover_seconds=config.kms.failover_seconds,
     )
 
 
 def check_parts(config: Config) -> None:
-    """Raise ``ConfigError`` with what the keystore and the KMS provider refuse; opens nothing."""
+    """Raise ``ConfigError`` with everything that the keystore and the KMS providers refuse; opens nothing."""
     problems: list[str] = []
-    for make in (keystore_of, kmses_of):
+    for make in (keystore_of, kmses_of, former_kmses_of):
         try:
             make(config)
         except ConfigError as error:
@@ -55,7 +70,7 @@ def check_parts(config: Config) -> None:
         raise ConfigError(problems)
 
 
-def keystore_of(config: Config) -> Keystore:
+def keystore_of(config: Config) -> VersionedKeystore:
     """The configured keystore, not yet open. Raises ``ConfigError``."""
     try:
         return create(
@@ -67,21 +82,54 @@ def keystore_of(config: Config) -> Keystore:
         raise ConfigError([f"keystore.url: {error}"]) from None
 
 
-def kmses_of(config: Config) -> dict[str, Kms]:
+def kmses_of(config: Config, keystore: Keystore | None = None) -> dict[str, Kms]:
     """The KMSs that wrap data keys, by the name of their plugin and not yet open, the first asked first.
 
-    The local wrapping key where the configuration names none. Raises ``ConfigError`` with what each refuses.
+    The local wrapping key where the configuration names none; it is made where there is none yet, unless ``keystore``,
+    open by then, holds data keys that only a local wrapping key unwraps. Without ``keystore`` it is never made.
+    Raises ``ConfigError`` with everything that each refuses.
     """
-    if not config.kms_plugins:
-        return {LOCAL: LocalKms(config.data_dir / _LOCAL_WRAPPING_KEY)}
+    if config.kms_plugins:
+        return _made(config.kms_plugins)
+    may_create = None if keystore is None else functools.partial(_needs_no_local_key, keystore)
+    return {LOCAL: LocalKms(config.data_dir / _LOCAL_WRAPPING_KEY, may_create=may_create)}
+
+
+def former_kmses_of(config: Config) -> dict[str, Kms]:
+    """The KMSs that only unwrap, not yet open: what is marked so, and a local wrapping key that wraps no more."""
+    former = _made({name: plugin for name, plugin in config.plugins.items() if plugin.former_kms})
+    path = config.data_dir / _LOCAL_WRAPPING_KEY
+    if config.kms_plugins and os.path.lexists(path):
+        former[LOCAL] = LocalKms(path)
+    return former
+
+
+def _made(plugins: Mapping[str, Plugin]) -> dict[str, Kms]:
     made: dict[str, Kms] = {}
     problems: list[str] = []
-    for name, plugin in config.kms_plugins.items():
+    for name, plugin in plugins.items():
         try:
-            made[name] = find(str(plugin.plugin))(plugin.settings)
+            factory = find(str(plugin.plugin))
         except ValueError as error:
-            # A provider's ValueError is written for this place; see its port.
-            problems.append(f"plugins.{name}: {error}")
+            problems.append(f"plugins.{name}.plugin: {error}")
+            continue
+        try:
+            made[name] = factory(plugin.settings)
+        except SettingsError as error:
+            problems += [f"plugins.{name}.{problem}" for problem in error.problems]
+        except ValueError as error:
+            # Worded for this place: see the port.
+            problems.append(f"plugins.{name}.{error}")
     if problems:
         raise ConfigError(problems)
     return made
+
+
+async def _needs_no_local_key(keystore: Keystore) -> bool:
+    """Whether every data key has a copy that another wrapping key than a local one unwraps; reads them page by page."""
+    after: tuple[str, int] | None = None
+    while page := await keystore.list_keys(after=after):
+        if any(record.copies and all(is_local(copy.kek_id) for copy in record.copies) for record in page):
+            return False
+        after = (page[-1].keyring, page[-1].generation)
+    return True

@@ -47,6 +47,8 @@ def from_url(url: str, *, timeout_seconds: float = 5.0) -> "DynamoDbKeystore":
 class DynamoDbKeystore:
     """Implements the port. ``timeout_seconds`` bounds each call; after a timeout the outcome of a write is unknown."""
 
+    newest_schema: Final = schema.SCHEMA_VERSION
+
     def __init__(self, settings: dynamodb_settings.DynamoDbSettings, *, timeout_seconds: float = 5.0) -> None:
         self._settings = settings
         self._timeout_seconds = timeout_seconds

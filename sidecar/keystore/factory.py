@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from sidecar.keystore.port import Keystore
+from sidecar.keystore.port import VersionedKeystore
 
 _SQLITE: Final = "sqlite:///"
 _POSTGRESQL: Final = "postgresql://"
@@ -13,7 +13,7 @@ _BUSY_FRACTION: Final = 0.6
 """Of a call's time, what may go into waiting for SQLite's lock."""
 
 
-def create(url: str, *, max_connections: int = 4, timeout_seconds: float = 5.0) -> Keystore:
+def create(url: str, *, max_connections: int = 4, timeout_seconds: float = 5.0) -> VersionedKeystore:
     """The keystore of a URL, not yet open: SQLite, PostgreSQL (see ``postgresql.from_url``) or DynamoDB.
 
     SQLite: ``sqlite:///relative/path`` or ``sqlite:////absolute/path``.
@@ -42,7 +42,7 @@ def upgrades_itself(url: str) -> bool:
     return url.startswith(_SQLITE)
 
 
-def _sqlite(path: str, max_connections: int, timeout_seconds: float) -> Keystore:
+def _sqlite(path: str, max_connections: int, timeout_seconds: float) -> VersionedKeystore:
     from sidecar.keystore.sql import SqlKeystore
     from sidecar.keystore.sqlite import Sqlite
 

@@ -187,3 +187,19 @@ class Keystore(Protocol):
     async def close(self) -> None:
         """Let go of connections; called once, last."""
         ...
+
+
+class VersionedKeystore(Keystore, Protocol):
+    """A keystore that can be asked about its schema before it is opened; every database is one."""
+
+    @property
+    def newest_schema(self) -> int:
+        """The version of the schema that ``open`` upgrades to."""
+        ...
+
+    async def schema_version(self) -> int:
+        """The version of the schema that is there, 0 for none; creates nothing.
+
+        Raises ``KeystoreUnavailableError``, and ``StartupError`` where the place cannot be used or is no keystore.
+        """
+        ...

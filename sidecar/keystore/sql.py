@@ -49,6 +49,8 @@ class Database(Protocol):
 class SqlKeystore:
     """Implements the port. ``timeout_seconds`` bounds each call; after a timeout the outcome of a write is unknown."""
 
+    newest_schema: Final = SCHEMA_VERSION
+
     def __init__(self, database: Database, *, timeout_seconds: float = 5.0) -> None:
         self._database = database
         self._timeout_seconds = timeout_seconds
