@@ -8,7 +8,7 @@ from sidecar.config import Config, ConfigError
 from sidecar.config.model import Plugin
 from sidecar.keys.wrapping import WrappingKeys
 from sidecar.keystore.factory import create
-from sidecar.keystore.port import VersionedKeystore
+from sidecar.keystore.port import Keystore, VersionedKeystore
 from sidecar.kms.guard import GuardedKms
 from sidecar.kms.local import NAME as LOCAL
 from sidecar.kms.local import LocalKms, is_local

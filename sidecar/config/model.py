@@ -49,22 +49,32 @@ class Plugin(Section):
     plugin: str | None = None
     """The provider's name."""
     is_kms: bool = False
+    """Whether it wraps data keys, and unwraps them."""
+    former_kms: bool = False
+    """Whether it only unwraps data keys, until they are rewrapped."""
 
     @model_validator(mode="after")
     def _names_its_provider(self) -> "Plugin":
-        if self.is_kms and not self.plugin:
+        if self.is_kms and self.former_kms:
+            raise RefusedError("only one of 'isKms' and 'formerKms' can be true: a former KMS wraps nothing")
+        if (self.is_kms or self.former_kms) and not self.plugin:
             raise RefusedError("it must name its provider in 'plugin', for example 'plugin: awsKms'")
         return self
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The block as it was parsed, ``plugin`` and ``isKms`` included; a copy. It may hold credentials."""
-        return {"plugin": self.plugin, "isKms": self.is_kms, **copy.deepcopy(self.model_extra or {})}
+        """The block as it was parsed, with ``plugin``, ``isKms`` and a true ``formerKms``; a copy.
+
+        It may hold credentials.
+        """
+        former = {"formerKms": True} if self.former_kms else {}
+        return {"plugin": self.plugin, "isKms": self.is_kms, **former, **copy.deepcopy(self.model_extra or {})}
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         # The rest may be credentials.
         yield "plugin", self.plugin
         yield "is_kms", self.is_kms
+        yield "former_kms", self.former_kms
 
 
 class Schedule(Section):

@@ -11,7 +11,7 @@ from sidecar.crypto import key_schedule
 from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.format import KEY_ID_BYTES, key_id_from
 from sidecar.crypto.nonces import RandomBytes
-from sidecar.errors import KeyDestroyedError, KeyDisabledError, UnknownKeyError
+from sidecar.errors import CorruptKeyError, KeyDestroyedError, KeyDisabledError, UnknownKeyError
 from sidecar.keys.clock import Clock
 from sidecar.keys.wrapping import Wrapper
 from sidecar.keystore.port import DataKeyRecord, KeyState, Keystore
@@ -39,13 +39,16 @@ class DataKeys:
         clock: Clock,
         random: RandomBytes,
         make_cipher: MakeCipher = DataKeyCipher,
+        *,
+        on_record: Callable[[DataKeyRecord], None] = lambda _record: None,
     ) -> None:
-        """``random`` is the operating system's CSPRNG."""
+        """``random`` is the operating system's CSPRNG; ``on_record`` is shown each data key that was loaded or made."""
         self._keystore = keystore
         self._wrapper = wrapper
         self._clock = clock
         self._random = random
         self._make_cipher = make_cipher
+        self._on_record = on_record
 
     async def load(self, key_id: str) -> DataKey:
         """Read, unwrap and check a data key.
@@ -58,12 +61,15 @@ class DataKeys:
         record = await self._keystore.get(key_id)
         if record is None:
             raise UnknownKeyError(f"the keystore has no data key {key_id}")
+        if record.key_id != key_id:
+            raise CorruptKeyError(f"the keystore answers with another data key than {key_id}")
         if record.state is KeyState.DISABLED:
             raise KeyDisabledError(f"data key {key_id} is disabled")
         if record.state is KeyState.DESTROYED:
             raise KeyDestroyedError(f"data key {key_id} was destroyed")
         data_key = await self._wrapper.unwrap(record)
         try:
+            self._on_record(record)
             return DataKey(key_id, record.keyring, self._make_cipher(key_id, data_key), record.generation)
         finally:
             key_schedule.overwrite(data_key)
@@ -82,6 +88,7 @@ class DataKeys:
             record = await self._wrapped(keyring, generation, data_key)
             if not await self._keystore.insert(record):
                 return None
+            self._on_record(record)
             return DataKey(record.key_id, keyring, self._make_cipher(record.key_id, data_key), generation), record
         finally:
             key_schedule.overwrite(data_key)

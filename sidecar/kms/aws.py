@@ -5,6 +5,7 @@ never pays for it. Vendor responses and exception texts stop here: they are neit
 """
 
 import logging
+import re
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final
@@ -25,12 +26,14 @@ NAME: Final = "awsKms"
 _MAX_WRAPPED_BYTES: Final = 6144
 """What ``kms:Decrypt`` takes at most."""
 _POOL: Final = 32
+_NO_ARN: Final = re.compile(r"(mrk-)?[0-9a-f-]{32,36}|alias/.+")
+"""A key id, or an alias."""
 
 log = structlog.get_logger(__name__)
 
 
 def create(settings: Mapping[str, Any]) -> "AwsKms":
-    """Make the provider from its block in the configuration; raises ``ValueError``. It opens nothing yet."""
+    """Make the provider from its block in the configuration; raises ``SettingsError``. It opens nothing yet."""
     return AwsKms(aws_settings.parse(settings))
 
 
@@ -64,9 +67,11 @@ class AwsKms:
         return self._kek_id
 
     def may_unwrap(self, kek_id: str) -> bool:
-        """Whatever a wrapping key of this region wrapped; what is no ARN was stored before KMS had named it."""
+        """Whatever a wrapping key of AWS KMS in this region wrapped; one that is no ARN was named before KMS did."""
         parts = kek_id.split(":", 4)
-        return parts[3] == self._settings.region if len(parts) > 4 and parts[0] == "arn" else parts[0] != "local"
+        if len(parts) == 5 and parts[0] == "arn":
+            return parts[2] == "kms" and parts[3] == self._settings.region
+        return _NO_ARN.fullmatch(kek_id) is not None
 
     async def open(self) -> None:
         """Find credentials and make the client; calls no KMS. Raises ``StartupError``."""

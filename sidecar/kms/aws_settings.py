@@ -2,11 +2,13 @@
 
 import difflib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_BLOCK = ("plugin", "isKms", "keyId", "region", "extraKmsConfig")
+from sidecar.kms.port import SettingsError
+
+_BLOCK = ("plugin", "isKms", "formerKms", "keyId", "region", "extraKmsConfig")
 _CREDENTIALS = ("accessKeyId", "secretAccessKey", "sessionToken")
 _REGION = re.compile(r"[a-z]{2,}(-[a-z0-9]+)+")
 _MAX_KEY_ID = 2048
@@ -33,54 +35,76 @@ class AwsSettings:
 
 
 def parse(settings: Mapping[str, Any]) -> AwsSettings:
-    """Check the plugin's block; raises ``ValueError`` that names the key and what would be right, never a secret."""
-    _known(settings, _BLOCK, "")
-    key_id = _text(settings, "keyId", "the id, ARN or alias of the wrapping key")
-    if len(key_id) > _MAX_KEY_ID or not key_id.isprintable() or " " in key_id:
-        raise ValueError("keyId: must be the id, ARN or alias of a wrapping key")
-    region = _text(settings, "region", "an AWS region such as eu-west-1")
-    if not _REGION.fullmatch(region):
-        raise ValueError("region: must be an AWS region such as eu-west-1")
-    return AwsSettings(key_id, region, _credentials(settings.get("extraKmsConfig")))
+    """Check the plugin's block; raises ``SettingsError`` with everything that is wrong with it, never a secret."""
+    problems: list[str] = []
+    block = _Block(settings, "", _BLOCK, problems)
+    key_id = block.text("keyId", "the id, ARN or alias of the wrapping key", _is_key_id)
+    region = block.text("region", "an AWS region such as eu-west-1", _is_region)
+    credentials = _credentials(block)
+    if problems:
+        raise SettingsError(problems)
+    return AwsSettings(key_id, region, credentials)
 
 
-def _credentials(extra: object) -> AwsCredentials | None:
-    if extra is None:
+def _credentials(block: "_Block") -> AwsCredentials | None:
+    extra = block.block("extraKmsConfig", ("credentials",))
+    given = extra and extra.block("credentials", _CREDENTIALS)
+    if given is None:
         return None
-    block = _mapping(extra, "extraKmsConfig")
-    _known(block, ("credentials",), "extraKmsConfig.")
-    if block.get("credentials") is None:
-        return None
-    credentials = _mapping(block["credentials"], "extraKmsConfig.credentials")
-    prefix = "extraKmsConfig.credentials."
-    _known(credentials, _CREDENTIALS, prefix)
-    access_key_id = _text(credentials, "accessKeyId", "an access key id", prefix)
-    secret_access_key = _text(credentials, "secretAccessKey", "a secret access key", prefix)
-    token = credentials.get("sessionToken")
-    session_token = None if token is None else _text(credentials, "sessionToken", "a session token", prefix)
-    return AwsCredentials(access_key_id, secret_access_key, session_token)
+    return AwsCredentials(
+        given.text("accessKeyId", "an access key id"),
+        given.text("secretAccessKey", "a secret access key"),
+        given.text("sessionToken", "a session token") if given.has("sessionToken") else None,
+    )
 
 
-def _mapping(value: object, name: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name}: must be a mapping")  # noqa: TRY004 - the port's factory raises ValueError alone
-    return value
+def _is_key_id(text: str) -> bool:
+    return len(text) <= _MAX_KEY_ID and text.isprintable() and " " not in text
 
 
-def _known(block: Mapping[str, Any], names: Collection[str], prefix: str) -> None:
-    for name in block:
-        if name in names:
-            continue
-        close = difflib.get_close_matches(str(name), names, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(names)}"
-        raise ValueError(f"{prefix}{name}: unknown key; {hint}")
+def _is_region(text: str) -> bool:
+    return _REGION.fullmatch(text) is not None
 
 
-def _text(block: Mapping[str, Any], name: str, meaning: str, prefix: str = "") -> str:
-    """A string that is there and not empty; the value itself is never shown, since it may be a secret."""
-    value = block.get(name)
-    if value is None or value == "":
-        raise ValueError(f"{prefix}{name}: missing; must be {meaning}")
-    if not isinstance(value, str):
-        raise ValueError(f"{prefix}{name}: must be {meaning}, as a string (quote it)")  # noqa: TRY004 - as above
-    return value
+class _Block:
+    """A mapping in the configuration; what is wrong with it is collected, and none of its values is ever shown."""
+
+    def __init__(self, values: Mapping[str, Any], prefix: str, known: Collection[str], problems: list[str]) -> None:
+        self._values = values
+        self._prefix = prefix
+        self._problems = problems
+        for name in values:
+            if name not in known:
+                close = difflib.get_close_matches(str(name), known, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+                self._refuse(name, f"unknown key; {hint}")
+
+    def has(self, name: str) -> bool:
+        """Whether something is there."""
+        return self._values.get(name) is not None
+
+    def text(self, name: str, meaning: str, is_right: Callable[[str], bool] = bool) -> str:
+        """A string that is there and right; anything, where that was noted as a problem."""
+        value = self._values.get(name)
+        if value is None or value == "":
+            self._refuse(name, f"missing; must be {meaning}")
+        elif not isinstance(value, str):
+            self._refuse(name, f"must be {meaning}, as a string (quote it)")
+        elif not is_right(value):
+            self._refuse(name, f"must be {meaning}")
+        else:
+            return value
+        return ""
+
+    def block(self, name: str, known: Collection[str]) -> "_Block | None":
+        """A mapping within; None where there is none."""
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            self._refuse(name, "must be a mapping")
+            return None
+        return _Block(value, f"{self._prefix}{name}.", known, self._problems)
+
+    def _refuse(self, name: object, problem: str) -> None:
+        self._problems.append(f"{self._prefix}{name}: {problem}")

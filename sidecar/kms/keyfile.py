@@ -1,7 +1,7 @@
 """The file of the local wrapping key: 32 raw bytes, mode 0600, made once and never overwritten.
 
 Owns how the file comes to be and what is refused; what the key is used for is ``sidecar.kms.local``'s. Synchronous:
-callers run it in a thread.
+callers run it in a thread, and decide whether a key may be made.
 """
 
 import errno
@@ -15,24 +15,37 @@ from sidecar.errors import StartupError
 KEY_BYTES = 32
 
 
-def load_or_create(path: Path) -> bytearray:
-    """Read the wrapping key at ``path``, making it first where there is none; 32 bytes.
+def load(path: Path) -> bytearray | None:
+    """Read the wrapping key at ``path``, 32 bytes; None where nothing is there.
 
-    Raises ``StartupError`` where the file is no private, regular file of exactly 32 bytes, or cannot be read or made.
+    Raises ``StartupError`` where the file is no private, regular file of exactly 32 bytes, or cannot be read.
     """
     try:
         key = _read(path)
-        if key is None:
-            _create(path)
-            key = _read(path)
-        # Whoever made the file, its name must be durable before this process wraps anything under it.
-        _sync_directory(path.parent)
+        if key is not None:
+            # Whoever made the file, its name must be durable before this process wraps anything under it.
+            _sync_directory(path.parent)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else "input/output error"
-        raise StartupError(f"the wrapping key {path} cannot be read or made: {reason}") from None
+        raise _unusable(path, error) from None
+    return key
+
+
+def load_or_create(path: Path) -> bytearray:
+    """As ``load``, making a wrapping key first where there is none; raises ``StartupError`` also where it cannot."""
+    try:
+        if (key := load(path)) is None:
+            _create(path)
+            key = load(path)
+    except OSError as error:
+        raise _unusable(path, error) from None
     if key is None:
         raise StartupError(f"the wrapping key {path} vanished while it was being opened")
     return key
+
+
+def _unusable(path: Path, error: OSError) -> StartupError:
+    reason = os.strerror(error.errno) if error.errno else "input/output error"
+    return StartupError(f"the wrapping key {path} cannot be read or made: {reason}")
 
 
 def _read(path: Path) -> bytearray | None:

@@ -6,7 +6,7 @@ reads both can decrypt everything.
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,15 +15,21 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from sidecar.errors import CorruptKeyError
+from sidecar.errors import CorruptKeyError, StartupError
 from sidecar.kms import keyfile
 from sidecar.kms.context import canonical_json
 from sidecar.kms.port import DATA_KEY_BYTES
 
 NAME: Final = "local"
+_KEK_ID_PREFIX: Final = f"{NAME}:"
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _WRAPPED_BYTES: Final = _NONCE_BYTES + DATA_KEY_BYTES + _TAG_BYTES
+
+
+def is_local(kek_id: str) -> bool:
+    """Whether a wrapping key of this kind has this id."""
+    return kek_id.startswith(_KEK_ID_PREFIX)
 
 
 class LocalKms:
@@ -31,8 +37,10 @@ class LocalKms:
 
     name = NAME
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, may_create: Callable[[], Awaitable[bool]] | None = None) -> None:
+        """``may_create``: asked where nothing is at ``path``, whether a wrapping key may be made there; None: never."""
         self._path = path
+        self._may_create = may_create
         self._cipher: AESGCM | None = None
         self._kek_id = ""
 
@@ -48,9 +56,22 @@ class LocalKms:
         return kek_id == self._kek_id
 
     async def open(self) -> None:
-        """Read the wrapping key, making it first where there is none; raises ``StartupError`` (see ``keyfile``)."""
-        key = await asyncio.to_thread(keyfile.load_or_create, self._path)
-        self._kek_id = f"{NAME}:{_fingerprint(key)}"
+        """Read the wrapping key, making it first where there is none and it may be made.
+
+        Raises ``StartupError`` (see ``keyfile``), and whatever ``may_create`` raises.
+        """
+        key = await asyncio.to_thread(keyfile.load, self._path)
+        if key is None:
+            # A new wrapping key in the place of a lost one would unwrap nothing, and hide the loss.
+            may_create = self._may_create is not None and await self._may_create()
+            # Where it may not be made another process can have made it, and its first data key, just now.
+            key = await asyncio.to_thread(keyfile.load_or_create if may_create else keyfile.load, self._path)
+        if key is None:
+            raise StartupError(
+                f"the wrapping key {self._path} is missing, and data keys are wrapped under it: restore it from its "
+                "backup, for nothing else unwraps them"
+            )
+        self._kek_id = _KEK_ID_PREFIX + _fingerprint(key)
         self._cipher = AESGCM(key)
         key[:] = bytes(len(key))
 

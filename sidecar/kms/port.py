@@ -4,7 +4,7 @@ A provider is any package with an entry point in the group ``sidekey.kms`` whose
 configuration and whose object is a ``KmsFactory``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
 
 DATA_KEY_BYTES: Final = 32
@@ -55,10 +55,19 @@ class Kms(Protocol):
         ...
 
 
+class SettingsError(ValueError):
+    """A provider refuses its block; each problem reads ``key: what would be right``, and shows no secret."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
 class KmsFactory(Protocol):
     """Makes a provider from its block under ``plugins`` in the configuration (as parsed, ``plugin`` included).
 
-    Raises ``ValueError`` with a text that names the offending key and what would be right; it opens nothing yet.
+    Raises ``SettingsError``, or another ``ValueError`` of one problem that is worded in the same way; it opens nothing
+    yet.
     """
 
     def __call__(self, settings: Mapping[str, Any]) -> Kms: ...

@@ -40,8 +40,10 @@ def _load(point: EntryPoint) -> KmsFactory:
 
 
 def _unknown(plugin_name: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(plugin_name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    # Whatever the case of its letters; far ones are no help, since another KMS is never what was meant.
+    spelled = {name.casefold(): name for name in names}
+    close = difflib.get_close_matches(plugin_name.casefold(), spelled, n=1, cutoff=0.8)
+    hint = f"; did you mean {spelled[close[0]]}?" if close else ""
     return (
         f"no installed package provides the KMS plugin {plugin_name!r}; found are: {', '.join(names) or 'none'}{hint}"
     )

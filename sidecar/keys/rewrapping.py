@@ -1,0 +1,133 @@
+"""Bringing every data key under the configured wrapping keys, and no others, page by page. Values are not touched.
+
+Safe beside running sidecars, other rewraps, and a kill at any moment: a data key's copies are replaced in one step, and
+only by copies that were proved to unwrap.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from sidecar.crypto import key_schedule
+from sidecar.errors import KeystoreUnavailableError, SidekeyError
+from sidecar.keys.wrapping import WrappingKeys
+from sidecar.keystore.port import DataKeyRecord, KeyState, Keystore, WrappedCopy
+
+_MOST_LOST_RACES = 5
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RewrapPage:
+    """What came of a page of data keys; each of them is counted once."""
+
+    rewrapped: int
+    """In a dry run: what would be."""
+    unchanged: int
+    """Wrapped under exactly the configured wrapping keys already, or destroyed."""
+    failures: Sequence[tuple[str, str, str]]
+    """(key id, keyring, reason of ``sidecar.errors``); each of them is as it was."""
+    next: tuple[str, int] | None
+    """Where the next page begins (after this keyring and generation); None: there is none."""
+
+
+class Rewrapping:
+    """Rewraps pages. Asks KMSs to wrap and to unwrap, and for nothing else."""
+
+    def __init__(self, keystore: Keystore, wrapping_keys: WrappingKeys, *, most_at_once: int = 8) -> None:
+        """``most_at_once``: data keys that are under way at the same time."""
+        self._keystore = keystore
+        self._wrapping_keys = wrapping_keys
+        self._most_at_once = most_at_once
+
+    async def page(
+        self, keyring: str | None, after: tuple[str, int] | None, limit: int, *, dry_run: bool
+    ) -> RewrapPage:
+        """Rewrap the data keys of a page, disabled ones too; a page that is repeated finds its data keys done.
+
+        Args:
+            keyring: None: of all keyrings.
+            after: the page begins after this keyring and generation.
+            limit: data keys of the page; at least 1.
+            dry_run: nothing is stored, and no data key unwrapped: what cannot be unwrapped is not found.
+
+        Raises:
+            KmsDeniedError, KmsDisabledError, KmsThrottledError, KmsUnavailableError, CorruptKeyError: a configured
+                wrapping key cannot wrap and unwrap now, so that no data key could be brought under it.
+            KeystoreUnavailableError.
+        """
+        records = await self._keystore.list_keys(keyring, after=after, limit=limit)
+        if not records:
+            return RewrapPage(0, 0, (), None)
+        # Asked anew for each page: an alias may have been pointed at another wrapping key since.
+        current = set(await self._wrapping_keys.current(records[0].keyring))
+        wanting = [record for record in records if _wants_rewrap(record, current)]
+        failures = [] if dry_run else await self._rewrapped(wanting, current)
+        last = records[-1]
+        return RewrapPage(
+            rewrapped=len(wanting) - len(failures),
+            unchanged=len(records) - len(wanting),
+            failures=failures,
+            next=(last.keyring, last.generation) if len(records) == limit else None,
+        )
+
+    async def _rewrapped(self, records: Sequence[DataKeyRecord], current: set[str]) -> list[tuple[str, str, str]]:
+        """Rewrap them; returns those that could not be."""
+        failures: list[tuple[str, str, str]] = []
+        slots = asyncio.Semaphore(self._most_at_once)
+
+        async def one(record: DataKeyRecord) -> None:
+            async with slots:
+                try:
+                    await self._rewrap(record, current)
+                except KeystoreUnavailableError:
+                    raise
+                except SidekeyError as error:
+                    failures.append((record.key_id, record.keyring, error.reason))
+                    log.warning(
+                        "data_key_not_rewrapped", key_id=record.key_id, keyring=record.keyring, reason=error.reason
+                    )
+
+        tasks = [asyncio.create_task(one(record), name="sidekey-rewrap") for record in records]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return sorted(failures)
+
+    async def _rewrap(self, record: DataKeyRecord, current: set[str]) -> None:
+        """Rewrap one data key; one that others change meanwhile is read and judged again."""
+        for _ in range(_MOST_LOST_RACES):
+            copies = await self._copies_anew(record)
+            if await self._keystore.replace_copies(record.key_id, record.copies, copies):
+                log.info(
+                    "data_key_rewrapped",
+                    key_id=record.key_id,
+                    keyring=record.keyring,
+                    kek_ids=[copy.kek_id for copy in copies],
+                    before=[copy.kek_id for copy in record.copies],
+                )
+                return
+            changed = await self._keystore.get(record.key_id)
+            if changed is None or not _wants_rewrap(changed, current):
+                return
+            record = changed
+        raise KeystoreUnavailableError(f"the wrapped copies of data key {record.key_id} change all the time")
+
+    async def _copies_anew(self, record: DataKeyRecord) -> tuple[WrappedCopy, ...]:
+        data_key = await self._wrapping_keys.unwrap(record)
+        try:
+            return await self._wrapping_keys.wrapped_under_all(data_key, record.keyring, record.key_id)
+        finally:
+            key_schedule.overwrite(data_key)
+
+
+def _wants_rewrap(record: DataKeyRecord, current: set[str]) -> bool:
+    if record.state is KeyState.DESTROYED:
+        return False
+    return {copy.kek_id for copy in record.copies} != current
