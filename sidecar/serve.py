@@ -21,6 +21,7 @@ from sidecar.crypto.siv import Path as CipherPath
 from sidecar.errors import StartupError
 from sidecar.http import HttpServer
 from sidecar.keys.clock import SystemClock
+from sidecar.keys.completion import Completion
 from sidecar.keys.data_key import DataKeys
 from sidecar.keys.keyrings import Keyrings
 from sidecar.keys.readiness import Readiness, probe
@@ -119,14 +120,14 @@ class Sidecar:
         self._readiness = readiness = Readiness(lambda: self._keyrings.cached_keys)
         names = (name for name in config.keyrings if not _WILDCARDS & set(name))
         self._probe_keyring = next(names, DEFAULT_KEYRING)
-        self.wrapping_keys = wrapping_keys_of(
-            config, metrics, readiness.kms_result, kms if isinstance(kms, Mapping) or kms is None else {kms.name: kms}
-        )
         self._keystore: Keystore = WatchedKeystore(
             keystore or keystore_of(config), functools.partial(_on_keystore_result, metrics, readiness)
         )
+        kmses = kms if isinstance(kms, Mapping) or kms is None else {kms.name: kms}
+        self.wrapping_keys = wrapping_keys_of(config, metrics, readiness.kms_result, kmses, keystore=self._keystore)
+        self._completion = Completion(self._keystore, self.wrapping_keys, metrics, keyring=self._probe_keyring)
         self._usage = UsageCounts(self._keystore, SystemClock())
-        self._keyrings = _keyrings_of(config, self._keystore, self.wrapping_keys, metrics)
+        self._keyrings = _keyrings_of(config, self._keystore, self.wrapping_keys, metrics, self._completion)
         self._rpc = _rpc_of(config, self._keyrings, self._usage, self.wrapping_keys, metrics)
         self._http = _http_of(config, metrics, self._state)
         self._draining = False
@@ -200,11 +201,18 @@ def _make_data_dir(config: Config) -> None:
         raise StartupError(f"the data directory {config.data_dir} cannot be made: {reason}") from None
 
 
-def _keyrings_of(config: Config, keystore: Keystore, wrapping_keys: WrappingKeys, metrics: Metrics) -> Keyrings:
+def _keyrings_of(
+    config: Config, keystore: Keystore, wrapping_keys: WrappingKeys, metrics: Metrics, completion: Completion
+) -> Keyrings:
     clock = SystemClock()
     path = CipherPath.OPENSSL if config.crypto.force_openssl else CipherPath.AUTO
     data_keys = DataKeys(
-        keystore, wrapping_keys, clock, secrets.token_bytes, functools.partial(DataKeyCipher, path=path)
+        keystore,
+        wrapping_keys,
+        clock,
+        secrets.token_bytes,
+        functools.partial(DataKeyCipher, path=path),
+        on_record=completion.offer,
     )
     lifetime = Lifetime(
         ttl_seconds=config.cache.ttl_seconds,
