@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from sidecar.errors import KeystoreUnavailableError, StartupError
+from sidecar.keystore import rows
 from sidecar.keystore.port import (
     DataKeyRecord,
     KeyringRecord,
@@ -13,7 +14,8 @@ from sidecar.keystore.port import (
     Usage,
     WrappedCopy,
 )
-from sidecar.keystore.rows import to_row
+
+_MOST_IDS = 4096
 
 
 @dataclass
@@ -66,8 +68,11 @@ class MemoryKeystore:
 
     async def get_many(self, key_ids: Iterable[str]) -> Mapping[str, DataKeyRecord]:
         """As the port."""
+        wanted = set(key_ids)
+        if len(wanted) > _MOST_IDS:
+            raise ValueError(f"at most {_MOST_IDS} data keys are read at once")
         await self._called("get_many")
-        return {key_id: self.rows[key_id] for key_id in key_ids if key_id in self.rows}
+        return {key_id: self.rows[key_id] for key_id in wanted if key_id in self.rows}
 
     async def primary(self, keyring: str) -> DataKeyRecord | None:
         """As the port."""
@@ -81,19 +86,20 @@ class MemoryKeystore:
 
     async def insert(self, record: DataKeyRecord) -> bool:
         """As the port."""
-        to_row(record)
+        rows.to_row(record)
         await self._called("insert")
         if self.fail_inserts_with is not None:
             raise self.fail_inserts_with
         if record.key_id in self.rows or any(row.generation == record.generation for row in self._of(record.keyring)):
             return False
-        self.rows[record.key_id] = replace(record, created_at=record.created_at.astimezone(UTC))
+        self.rows[record.key_id] = rows.from_row(rows.to_row(record))
         self.journal.append("insert")
         self._answer_lost()
         return True
 
     async def set_state(self, key_id: str, state: KeyState, *, at: datetime) -> bool:
         """As the port."""
+        rows.check_time(at)
         await self._called("set_state")
         row = self.rows.get(key_id)
         if row is None:
@@ -117,16 +123,16 @@ class MemoryKeystore:
 
     async def replace_copies(self, key_id: str, expected: Sequence[WrappedCopy], copies: Sequence[WrappedCopy]) -> bool:
         """As the port."""
-        if not expected or not copies:
-            raise ValueError("there is at least one copy")
+        rows.copies_to_row(expected)
+        rows.copies_to_row(copies)
         await self._called("replace_copies")
         row = self.rows.get(key_id)
         if row is None or row.copies != tuple(expected):
             return False
         first, *further = copies
-        changed = replace(row, kek_id=first.kek_id, wrapped_key=first.wrapped_key, further_copies=tuple(further))
-        to_row(changed)
-        self.rows[key_id] = changed
+        self.rows[key_id] = replace(
+            row, kek_id=first.kek_id, wrapped_key=first.wrapped_key, further_copies=tuple(further)
+        )
         self._answer_lost()
         return True
 
@@ -134,12 +140,13 @@ class MemoryKeystore:
         self, keyring: str | None = None, *, after: tuple[str, int] | None = None, limit: int = 1000
     ) -> Sequence[DataKeyRecord]:
         """As the port."""
-        _check_page(limit)
+        rows.check_page(limit)
+        if after is not None:
+            rows.check_name_after(after[0])
         await self._called("list_keys")
-        rows = sorted(self.rows.values(), key=lambda row: (row.keyring, row.generation))
         page = [
             row
-            for row in rows
+            for row in sorted(self.rows.values(), key=lambda row: (row.keyring, row.generation))
             if (keyring is None or row.keyring == keyring) and (after is None or (row.keyring, row.generation) > after)
         ]
         return page[:limit]
@@ -151,6 +158,7 @@ class MemoryKeystore:
 
     async def save_keyring(self, record: KeyringRecord, *, replace: bool = False) -> bool:
         """As the port."""
+        rows.keyring_to_row(record)
         await self._called("save_keyring")
         stored = self.database.keyrings.get(record.name)
         if stored is not None and not replace:
@@ -162,22 +170,23 @@ class MemoryKeystore:
 
     async def list_keyrings(self, *, after: str = "", limit: int = 1000) -> Sequence[str]:
         """As the port."""
-        _check_page(limit)
+        rows.check_page(limit)
+        rows.check_name_after(after)
         await self._called("list_keyrings")
         names = {row.keyring for row in self.rows.values()} | set(self.database.keyrings)
         return sorted(name for name in names if name > after)[:limit]
 
     async def add_usage(self, usage: Mapping[str, Usage]) -> None:
         """As the port."""
-        if any(used.values_encrypted < 0 or used.values_decrypted < 0 for used in usage.values()):
-            raise ValueError("a count of values cannot be negative")
+        for used in usage.values():
+            rows.check_usage(used)
         await self._called("add_usage")
         for key_id, used in usage.items():
             if row := self.rows.get(key_id):
                 self.rows[key_id] = replace(
                     row,
-                    values_encrypted=row.values_encrypted + used.values_encrypted,
-                    values_decrypted=row.values_decrypted + used.values_decrypted,
+                    values_encrypted=min(row.values_encrypted + used.values_encrypted, rows.MOST),
+                    values_decrypted=min(row.values_decrypted + used.values_decrypted, rows.MOST),
                     first_used_at=min(row.first_used_at or used.first_at, used.first_at).astimezone(UTC),
                     last_used_at=max(row.last_used_at or used.last_at, used.last_at).astimezone(UTC),
                 )
@@ -208,8 +217,3 @@ class MemoryKeystore:
     def _answer_lost(self) -> None:
         if self.fail_after_with is not None:
             raise self.fail_after_with
-
-
-def _check_page(limit: int) -> None:
-    if limit < 1:
-        raise ValueError("a page holds at least one row")
