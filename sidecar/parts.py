@@ -2,10 +2,13 @@
 
 import functools
 import os
+import os
 from collections.abc import Callable, Mapping
 
 from sidecar.config import Config, ConfigError
 from sidecar.config.model import Plugin
+from sidecar.errors import StartupError
+from sidecar.keys.terms import KeyringTerms, schedule_of, suite_of
 from sidecar.keys.wrapping import WrappingKeys
 from sidecar.keystore.factory import create
 from sidecar.keystore.port import Keystore, VersionedKeystore
@@ -56,6 +59,32 @@ def wrapping_keys_of(
         former={name: guarded(name, kms, lambda _operation, _result, _problem: None) for name, kms in former.items()},
         failover_seconds=config.kms.failover_seconds,
     )
+
+
+def make_data_dir(config: Config) -> None:
+    """Make the data directory, for its owner alone, where there is none. Raises ``StartupError``."""
+    try:
+        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+        raise StartupError(f"the data directory {config.data_dir} cannot be made: {reason}") from None
+
+
+def terms_in(config: Config) -> Callable[[str], KeyringTerms]:
+    """The terms of each keyring by the configuration alone, whatever is stored of it."""
+
+    def terms(keyring: str) -> KeyringTerms:
+        settings, schedule = config.keyring_settings(keyring), config.schedule
+        days = settings.data_key_roll_over_length
+        return KeyringTerms(
+            schedule=schedule_of(
+                schedule.data_key_roll_over_length if days is None else days, schedule.data_key_max_values
+            ),
+            default_suite=suite_of(settings.default_mode),
+            allow_deterministic=settings.allow_deterministic,
+        )
+
+    return terms
 
 
 def check_parts(config: Config) -> None:

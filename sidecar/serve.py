@@ -8,7 +8,6 @@ import secrets
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from datetime import timedelta
 
 import structlog
 
@@ -18,23 +17,23 @@ from sidecar.config import Config, warnings_of
 from sidecar.crypto import selftest
 from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.siv import Path as CipherPath
-from sidecar.errors import StartupError
 from sidecar.http import HttpServer
-from sidecar.keys.clock import SystemClock
+from sidecar.keys.clock import Clock, SystemClock
 from sidecar.keys.completion import Completion
 from sidecar.keys.data_key import DataKeys
 from sidecar.keys.keyrings import Keyrings
+from sidecar.keys.lifetime import Lifetime
+from sidecar.keys.outage import Pace
 from sidecar.keys.readiness import Readiness, probe
-from sidecar.keys.refreshing import Lifetime
-from sidecar.keys.rollover import RolloverSchedule
+from sidecar.keys.terms import KeyringTerms, schedule_of, suite_of
 from sidecar.keys.upkeep import Upkeep
 from sidecar.keys.usage import UsageCounts
-from sidecar.keys.wrapping import WrappingKeys
+from sidecar.keys.wrapping import Wrapper, WrappingKeys
 from sidecar.keystore.port import Keystore
 from sidecar.keystore.watched import WatchedKeystore
 from sidecar.kms.port import Kms
 from sidecar.metrics import Metrics
-from sidecar.parts import keystore_of, wrapping_keys_of
+from sidecar.parts import keystore_of, make_data_dir, wrapping_keys_of
 from sidecar.rpc.admission import Admission, InFlightLimits
 from sidecar.rpc.batches import BatchLimits
 from sidecar.rpc.encryption import DEFAULT_KEYRING, EncryptionService
@@ -44,7 +43,8 @@ from sidecar.rpc.traffic import Traffic
 
 _SECOND_SIGNAL_EXIT_CODE = 130
 _SWEEPS_A_TTL = 60
-_LONGEST_SWEEP_SECONDS = 5.0
+_LONGEST_SWEEP_SECONDS = 1.0
+_COMPLETION_SECONDS = 5.0
 _WILDCARDS = frozenset("*?")
 
 logger = structlog.get_logger("sidecar")
@@ -112,12 +112,18 @@ class Sidecar:
     """One sidecar with all its parts; ``start``, then ``drain``, then ``close``."""
 
     def __init__(
-        self, config: Config, *, kms: Kms | Mapping[str, Kms] | None = None, keystore: Keystore | None = None
+        self,
+        config: Config,
+        *,
+        kms: Kms | Mapping[str, Kms] | None = None,
+        keystore: Keystore | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        """``kms`` (one, or several by name, in their order), ``keystore``: in place of the configured ones."""
+        """``kms`` (one, or several by name, in their order), ``keystore``, ``clock``: in place of the configured ones."""
         self._config = config
         metrics = Metrics()
-        self._readiness = readiness = Readiness(lambda: self._keyrings.cached_keys)
+        clock = clock or SystemClock()
+        self._readiness = readiness = Readiness(lambda: self._keyrings.cached_keys, lambda: self._keyrings.stale_keys)
         names = (name for name in config.keyrings if not _WILDCARDS & set(name))
         self._probe_keyring = next(names, DEFAULT_KEYRING)
         self._keystore: Keystore = WatchedKeystore(
@@ -126,19 +132,33 @@ class Sidecar:
         kmses = kms if isinstance(kms, Mapping) or kms is None else {kms.name: kms}
         self.wrapping_keys = wrapping_keys_of(config, metrics, readiness.kms_result, kmses, keystore=self._keystore)
         self._completion = Completion(self._keystore, self.wrapping_keys, metrics, keyring=self._probe_keyring)
-        self._usage = UsageCounts(self._keystore, SystemClock())
-        self._keyrings = _keyrings_of(config, self._keystore, self.wrapping_keys, metrics, self._completion)
+        self._usage = UsageCounts(self._keystore, clock)
+        make_data_keys = functools.partial(_data_keys_of, config, clock, self._completion)
+        self._keyrings = Keyrings(
+            self._keystore,
+            self.wrapping_keys,
+            make_data_keys,
+            _lifetime_of(config),
+            Pace(config.kms.retries_per_second, config.kms.max_calls_per_second),
+            clock,
+            metrics,
+            configured=functools.partial(_terms_of, config),
+            may_make=config.may_create_keyring,
+            unflushed=self._usage.unflushed,
+            max_calls=config.kms.max_concurrent_calls,
+            wait_seconds=config.kms.deadline_seconds,
+        )
         self._rpc = _rpc_of(config, self._keyrings, self._usage, self.wrapping_keys, metrics)
         self._http = _http_of(config, metrics, self._state)
         self._draining = False
         self._upkeep = Upkeep(
-            self._keyrings,
-            self._usage,
             readiness,
-            self.wrapping_keys,
-            self._keystore,
-            sweep_seconds=min(config.cache.ttl_seconds / _SWEEPS_A_TTL, _LONGEST_SWEEP_SECONDS),
-            probe_keyring=self._probe_keyring,
+            [
+                (min(config.cache.ttl_seconds / _SWEEPS_A_TTL, _LONGEST_SWEEP_SECONDS), self._sweep),
+                (config.usage.flush_seconds, self._usage.flush),
+                (_COMPLETION_SECONDS, self._completion.run_once),
+            ],
+            probe=self._probe,
             on_ready=self._rpc.set_ready,
         )
         self._upkeep_task: asyncio.Task[None] | None = None
@@ -155,7 +175,7 @@ class Sidecar:
         Raises:
             StartupError: something cannot be opened; call ``close`` all the same.
         """
-        _make_data_dir(self._config)
+        make_data_dir(self._config)
         await self._keystore.open(upgrade=True)
         await self.wrapping_keys.open()
         addresses = await self._rpc.start()
@@ -164,7 +184,7 @@ class Sidecar:
             host, port = await self._http.start()
             http_address = f"{host}:{port}"
         # The first look at the KMS, before anybody is told that there is something to call; bounded by its deadline.
-        await probe(self.wrapping_keys, self._keystore, self._probe_keyring)
+        await self._probe()
         await self._rpc.set_ready(self.ready)
         self._upkeep_task = asyncio.create_task(self._upkeep.run(), name="sidekey-upkeep")
         return addresses, http_address
@@ -187,42 +207,47 @@ class Sidecar:
         await self.wrapping_keys.close()
         await self._keystore.close()
 
+    async def _sweep(self) -> None:
+        self._keyrings.sweep()
+
+    async def _probe(self) -> None:
+        await probe(self.wrapping_keys, self._keystore, self._probe_keyring)
+
     def _state(self) -> tuple[bool, Mapping[str, str]]:
         """For the HTTP side: whether calls are answered, and named checks."""
         checks = self._readiness.checks()
         return (False, {**checks, "server": "draining"}) if self._draining else (self.ready, checks)
 
 
-def _make_data_dir(config: Config) -> None:
-    try:
-        config.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise StartupError(f"the data directory {config.data_dir} cannot be made: {reason}") from None
-
-
-def _keyrings_of(
-    config: Config, keystore: Keystore, wrapping_keys: WrappingKeys, metrics: Metrics, completion: Completion
-) -> Keyrings:
-    clock = SystemClock()
+def _data_keys_of(
+    config: Config, clock: Clock, completion: Completion, keystore: Keystore, wrapper: Wrapper
+) -> DataKeys:
     path = CipherPath.OPENSSL if config.crypto.force_openssl else CipherPath.AUTO
-    data_keys = DataKeys(
-        keystore,
-        wrapping_keys,
-        clock,
-        secrets.token_bytes,
-        functools.partial(DataKeyCipher, path=path),
-        on_record=completion.offer,
-    )
-    lifetime = Lifetime(
+    make_cipher = functools.partial(DataKeyCipher, path=path)
+    return DataKeys(keystore, wrapper, clock, secrets.token_bytes, make_cipher, on_record=completion.offer)
+
+
+def _lifetime_of(config: Config) -> Lifetime:
+    return Lifetime(
         ttl_seconds=config.cache.ttl_seconds,
         jitter_fraction=config.cache.jitter_fraction,
         refresh_after_fraction=config.cache.refresh_after_fraction,
         failure_seconds=config.cache.unknown_key_seconds,
         max_entries=config.cache.max_keys,
+        stale_on_outage_seconds=config.cache.stale_on_outage_seconds,
     )
-    schedule = RolloverSchedule(timedelta(days=config.schedule.data_key_roll_over_length))
-    return Keyrings(keystore, data_keys, schedule, lifetime, clock, metrics, may_make=config.may_create_keyring)
+
+
+def _terms_of(config: Config, keyring: str) -> KeyringTerms:
+    settings = config.keyring_settings(keyring)
+    days = settings.data_key_roll_over_length
+    return KeyringTerms(
+        schedule_of(
+            config.schedule.data_key_roll_over_length if days is None else days, config.schedule.data_key_max_values
+        ),
+        suite_of(settings.default_mode),
+        settings.allow_deterministic,
+    )
 
 
 def _rpc_of(
