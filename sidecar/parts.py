@@ -2,7 +2,6 @@
 
 import functools
 import os
-import os
 from collections.abc import Callable, Mapping
 
 from sidecar.config import Config, ConfigError
