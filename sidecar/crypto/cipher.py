@@ -48,12 +48,12 @@ class DataKeyCipher:
             width = column.width + suite.overhead_bytes
             out = np.empty(width * column.count, np.uint8)
             target = Rows.uniform(out, start=0, stride=width, count=column.count, width=width)
-            self._encrypt(rows, target, suite, associated_data, random)
+            self.encrypt_rows(rows, target, suite, associated_data, random)
             if column.null is not None:
                 out.reshape(column.count, width)[column.null] = 0
             return Column(out, column.count, None, width, column.null)
         target, offsets = room_for(rows, suite.overhead_bytes)
-        self._encrypt(rows, target, suite, associated_data, random)
+        self.encrypt_rows(rows, target, suite, associated_data, random)
         if live is not None:
             # NULL rows have no bytes: the room is the same, and only the offsets know of them.
             lengths = np.zeros(column.count, np.int64)
@@ -61,7 +61,8 @@ class DataKeyCipher:
             offsets = offsets_of(lengths)
         return Column(target.data, column.count, offsets, None, column.null)
 
-    def _encrypt(self, rows: Rows, target: Rows, suite: Suite, associated_data: bytes, random: RandomBytes) -> None:
+    def encrypt_rows(self, rows: Rows, target: Rows, suite: Suite, associated_data: bytes, random: RandomBytes) -> None:
+        """Encrypt rows of at most 8 MiB to ``target``, whose rows are ``overhead_bytes`` longer."""
         randomized = suite is Suite.RANDOMIZED
         nonces = np.frombuffer(random_nonces(rows.count, random), BLOCK) if randomized else None
         front = self._headers[suite]

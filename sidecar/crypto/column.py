@@ -66,6 +66,11 @@ class Column:
         """Rows that are not NULL."""
         return self.count if self.null is None else self.count - int(np.count_nonzero(self.null))
 
+    @property
+    def size_of_values(self) -> int:
+        """Bytes of the rows that are not NULL, of a column that the cipher made: NULLs have bytes in a width alone."""
+        return self.data.size if self.width is None else self.width * self.valid_count
+
 
 def _checked(null: Flags | None, count: int) -> Flags | None:
     """NULL flags of the right number, or None where no row is NULL."""

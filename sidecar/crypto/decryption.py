@@ -50,6 +50,7 @@ class Ciphertexts:
         if failures.any():
             data, lengths = keep_rows(data, np.diff(offsets), failures == 0)
             offsets = offsets_of(lengths)
+            target.data.fill(0)  # who must not leave plaintext behind (reencryption) cannot reach this copy
         return Decrypted(Column(data, self.column.count, offsets, None, self._null(failures)), failures)
 
     def _room(self, keys: Keys) -> tuple[Rows, Index]:

@@ -21,6 +21,9 @@ _ENTRY_BYTES = 5  # tag and length of one entry of a ValueBatch, at most
 _ROW_ERROR_BYTES = 12  # one RowError with its tag and length, at most
 _ENVELOPE_BYTES = 64
 
+Request = pb.EncryptRequest | pb.DecryptRequest | pb.ReencryptRequest | pb.QueryTokensRequest
+Response = pb.EncryptResponse | pb.DecryptResponse | pb.ReencryptResponse
+
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
@@ -34,11 +37,14 @@ class BatchLimits:
         if rows > self.max_rows:
             raise LimitExceededError(f"the batch has {rows} rows; one call may have at most {self.max_rows}")
 
-    def check_answer(self, column: Column, overhead_bytes: int, *, as_values: bool) -> None:
-        """Raise LimitExceededError if the answer, each row ``overhead_bytes`` longer, would be too long to send."""
+    def check_answer(self, column: Column, overhead_bytes: int, *, as_values: bool, copies: int = 1) -> None:
+        """Raise LimitExceededError if the answer, each row ``overhead_bytes`` longer, would be too long to send.
+
+        ``copies``: how many such batches the answer holds.
+        """
         a_row = overhead_bytes + (_ENTRY_BYTES if as_values else _OFFSET_BYTES * (column.width is None))
         size = _ENVELOPE_BYTES + column.data.size + column.count * a_row + (column.count + 7) // 8
-        self._check_answer_size(size)
+        self._check_answer_size(size * copies)
 
     def _check_answer_size(self, size: int) -> None:
         if size > self.max_message_bytes:
@@ -46,16 +52,19 @@ class BatchLimits:
                 f"the answer would have {size} bytes, and a message may have {self.max_message_bytes}: send fewer rows"
             )
 
-    def check_few(self, values: Sequence[bytes], overhead_bytes: int) -> int:
-        """The size of few values in bytes; raises as ``check_answer``, or ValueTooLargeError."""
+    def check_few(self, values: Sequence[bytes]) -> int:
+        """The size of few values in bytes; raises LimitExceededError for too many, or ValueTooLargeError."""
         self.check_rows(len(values))
         size = 0
         for row, value in enumerate(values):
             if len(value) > MAX_VALUE_BYTES:
                 raise too_large(row, len(value))
             size += len(value)
-        self._check_answer_size(_ENVELOPE_BYTES + size + len(values) * (overhead_bytes + _ENTRY_BYTES))
         return size
+
+    def check_few_answer(self, rows: int, size: int, overhead_bytes: int) -> None:
+        """As ``check_answer``, for few values of ``size`` bytes together."""
+        self._check_answer_size(_ENVELOPE_BYTES + size + rows * (overhead_bytes + _ENTRY_BYTES))
 
     def check_row_errors(self, column: Column, failures: int) -> None:
         """Raise LimitExceededError if so many row errors beside the values would be too long to send."""
@@ -64,7 +73,7 @@ class BatchLimits:
             raise LimitExceededError(f"{failures} row errors do not fit into one message: send fewer rows")
 
 
-def decode(request: pb.EncryptRequest | pb.DecryptRequest, limits: BatchLimits) -> tuple[Column, bool]:
+def decode(request: Request, limits: BatchLimits) -> tuple[Column, bool]:
     """The batch of a request, and whether it is a ValueBatch.
 
     Raises:
@@ -133,18 +142,31 @@ def few_values(request: pb.EncryptRequest | pb.DecryptRequest) -> list[bytes] | 
     return list(request.values.values)
 
 
-def encode(column: Column, response: pb.EncryptResponse | pb.DecryptResponse, *, as_values: bool) -> bytes:
+def encode(column: Column, response: Response, *, as_values: bool) -> bytes:
     """A serialized response: the fields that ``response`` has, and the column in the shape of its question."""
     if not as_values:
         return column_answer(column, response.SerializeToString())
     answer = even_values_answer(column, response.SerializeToString())
     if answer is not None:
         return answer
-    # Set also where there are no values, so that the answer always has its question's shape.
-    response.values.SetInParent()
-    response.values.values.extend(_split(column))
-    response.values.validity = validity_of(column)
+    set_batch(response, column, as_values=True)
     return response.SerializeToString()
+
+
+def set_batch(response: Response | pb.KeyTokens, column: Column, *, as_values: bool) -> None:
+    """Give a message the column as its batch."""
+    if as_values:
+        # Set also where there are no values, so that the answer always has its question's shape.
+        response.values.SetInParent()
+        response.values.values.extend(_split(column))
+        response.values.validity = validity_of(column)
+        return
+    response.column.data = column.data.tobytes()
+    if column.offsets is None:
+        response.column.byte_width = column.width or 0
+    else:
+        response.column.offsets = column.offsets.astype("<i4", copy=False).tobytes()
+    response.column.validity = validity_of(column)
 
 
 def _split(column: Column) -> list[bytes]:

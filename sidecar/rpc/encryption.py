@@ -1,37 +1,29 @@
-"""EncryptionService: from request to columns, data keys and back."""
+"""EncryptionService: from request to columns, data keys and back. Encrypt and Decrypt; the others have their files."""
 
 from __future__ import annotations
 
-import re
 import secrets
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import grpc
 import numpy as np
 from sidekey.v1 import encryption_pb2 as pb
 from sidekey.v1 import encryption_pb2_grpc as pb_grpc
 
-from sidecar import errors
 from sidecar.crypto import few
-from sidecar.crypto.column import Column
 from sidecar.crypto.decryption import Ciphertexts, Decrypted, read_ciphertexts
-from sidecar.crypto.format import MAX_ASSOCIATED_DATA_BYTES, RowFailure, Suite
+from sidecar.crypto.format import RowFailure, Suite
 from sidecar.keys.keyrings import Keyrings
 from sidecar.keys.usage import UsageCounts
 from sidecar.rpc.admission import Admission
 from sidecar.rpc.batches import BatchLimits, decode, encode, few_values
-from sidecar.rpc.row_errors import call_error, row_errors
+from sidecar.rpc.query_tokens import QueryTokens
+from sidecar.rpc.reencryption import Reencryption
+from sidecar.rpc.requests import DEFAULT_KEYRING, associated_data_of, check_on_error, keyring_name, suite_of
+from sidecar.rpc.row_errors import settle
 from sidecar.rpc.traffic import Traffic
-
-DEFAULT_KEYRING: Final = "default"
-_KEYRING_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-
-_SUITES = {
-    pb.MODE_UNSPECIFIED: Suite.RANDOMIZED,
-    pb.MODE_RANDOMIZED: Suite.RANDOMIZED,
-    pb.MODE_DETERMINISTIC: Suite.DETERMINISTIC,
-}
 
 
 class EncryptionService(pb_grpc.EncryptionServiceServicer):
@@ -49,38 +41,39 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
         self._admission = admission
         self._limits = limits
         self._traffic = traffic
+        self._reencryption = Reencryption(keyrings, usage, admission, limits, traffic)
+        self._query_tokens = QueryTokens(keyrings, admission, limits, traffic)
 
     async def Encrypt(  # type: ignore[override]  # noqa: N802
         self, request: pb.EncryptRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.EncryptResponse | bytes:
         """Encrypt a batch under the keyring's primary."""
-        suite = _SUITES.get(request.mode)
-        if suite is None:
-            raise errors.UnknownModeError(f"mode {request.mode} is unknown; use MODE_RANDOMIZED or MODE_DETERMINISTIC")
-        keyring = _keyring_name(request.keyring or DEFAULT_KEYRING)
-        associated_data = _associated_data(request.associated_data)
+        wanted = suite_of(request.mode)
+        keyring = keyring_name(request.keyring or DEFAULT_KEYRING)
+        associated_data = associated_data_of(request.associated_data)
         values = few_values(request)
         if values is not None:
-            return await self._encrypt_few(values, keyring, suite, associated_data)
+            return await self._encrypt_few(values, keyring, wanted, associated_data)
         column, as_values = decode(request, self._limits)
-        self._limits.check_answer(column, suite.overhead_bytes, as_values=as_values)
         with self._admission.admit(column.count, column.data.size):
-            data_key = await self._keyrings.primary(keyring)
+            data_key, suite = await self._keyrings.encryption(keyring, wanted)
+            self._limits.check_answer(column, suite.overhead_bytes, as_values=as_values)
             ciphertexts = data_key.cipher.encrypt(column, suite, associated_data, secrets.token_bytes)
             answer = encode(ciphertexts, pb.EncryptResponse(), as_values=as_values)
-        self._usage.add(data_key.key_id, column.valid_count)
+        self._usage.encrypted(data_key.key_id, column.valid_count)
         overhead = suite.overhead_bytes * ciphertexts.valid_count
-        self._traffic.count("encrypt", suite, ciphertexts.valid_count, _size_of_values(ciphertexts) - overhead)
+        self._traffic.count("encrypt", suite, ciphertexts.valid_count, ciphertexts.size_of_values - overhead)
         return answer
 
     async def _encrypt_few(
-        self, values: Sequence[bytes], keyring: str, suite: Suite, associated_data: bytes
+        self, values: Sequence[bytes], keyring: str, wanted: Suite | None, associated_data: bytes
     ) -> pb.EncryptResponse:
-        size = self._limits.check_few(values, suite.overhead_bytes)
+        size = self._limits.check_few(values)
         with self._admission.admit(len(values), size):
-            data_key = await self._keyrings.primary(keyring)
+            data_key, suite = await self._keyrings.encryption(keyring, wanted)
+            self._limits.check_few_answer(len(values), size, suite.overhead_bytes)
             answer = data_key.cipher.encrypt_values(values, suite, associated_data, secrets.token_bytes)
-        self._usage.add(data_key.key_id, len(values))
+        self._usage.encrypted(data_key.key_id, len(values))
         self._traffic.count("encrypt", suite, len(values), size)
         return pb.EncryptResponse(values=pb.ValueBatch(values=answer))
 
@@ -88,12 +81,9 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
         self, request: pb.DecryptRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.DecryptResponse | bytes:
         """Decrypt a batch; rows of several data keys and modes may stand together."""
-        if request.on_error not in (pb.ON_ERROR_UNSPECIFIED, pb.ON_ERROR_REPORT):
-            raise errors.UnknownModeError(
-                f"on_error {request.on_error} is unknown; use ON_ERROR_REPORT or leave it out"
-            )
-        keyring = _keyring_name(request.keyring) if request.keyring else None
-        associated_data = _associated_data(request.associated_data)
+        check_on_error(request.on_error)
+        keyring = keyring_name(request.keyring) if request.keyring else None
+        associated_data = associated_data_of(request.associated_data)
         values = few_values(request)
         if values is not None:
             return await self._decrypt_few(values, keyring, associated_data, request.on_error)
@@ -128,9 +118,7 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
             self._report(failed, [value for value in answer if isinstance(value, RowFailure)], on_error, response)
             response.values.validity = _validity(len(answer), failed)
         response.values.values.extend([b"" if isinstance(value, RowFailure) else value for value in answer])
-        for header, value in zip(headers, answer, strict=True):
-            if header is not None and not isinstance(value, RowFailure):
-                self._traffic.count("decrypt", header.suite, 1, len(value))
+        self._count_few(headers, answer)
         return response
 
     def _report(
@@ -138,23 +126,39 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
     ) -> None:
         """List failed rows in the response, or raise where the call is all or nothing."""
         self._traffic.count_failures(failures)
-        if on_error != pb.ON_ERROR_REPORT:
-            raise call_error(rows, failures)
-        response.row_errors.extend(row_errors(rows, failures))
+        response.row_errors.extend(settle(rows, failures, on_error))
+
+    def _count_few(self, headers: Sequence[few.Header | None], answer: Sequence[bytes | RowFailure]) -> None:
+        by_key: Counter[str] = Counter()
+        for header, value in zip(headers, answer, strict=True):
+            if header is not None and not isinstance(value, RowFailure):
+                by_key[header.key_id] += 1
+                self._traffic.count("decrypt", header.suite, 1, len(value))
+        for key_id, values in by_key.items():
+            self._usage.decrypted(key_id, values)
 
     def _count_decrypted(self, ciphertexts: Ciphertexts, decrypted: Decrypted) -> None:
         column = decrypted.column
         for group in ciphertexts.groups:
             if group.index is None:
-                self._traffic.count("decrypt", group.suite, column.valid_count, _size_of_values(column))
+                values, size = column.valid_count, column.size_of_values
             else:
                 rows = group.index if column.null is None else group.index[~column.null[group.index]]
-                self._traffic.count("decrypt", group.suite, rows.size, int(column.rows.lengths[rows].sum()))
+                values, size = rows.size, int(column.rows.lengths[rows].sum())
+            self._usage.decrypted(group.key_id, values)
+            self._traffic.count("decrypt", group.suite, values, size)
 
+    async def Reencrypt(  # type: ignore[override]  # noqa: N802
+        self, request: pb.ReencryptRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> bytes:
+        """Decrypt a batch and encrypt it again, without letting the plaintext out."""
+        return await self._reencryption.answer(request)
 
-def _size_of_values(answer: Column) -> int:
-    """Bytes of the rows that are not NULL; in an answer a NULL row has bytes only where the width is fixed."""
-    return answer.data.size if answer.width is None else answer.width * answer.valid_count
+    async def QueryTokens(  # noqa: N802
+        self, request: pb.QueryTokensRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> pb.QueryTokensResponse:
+        """The deterministic ciphertexts of a batch under every live data key of a keyring."""
+        return await self._query_tokens.answer(request)
 
 
 def _validity(count: int, null: Sequence[int]) -> bytes:
@@ -163,19 +167,3 @@ def _validity(count: int, null: Sequence[int]) -> bytes:
     for row in null:
         bits &= ~(1 << row)
     return bits.to_bytes((count + 7) // 8, "little")
-
-
-def _keyring_name(name: str) -> str:
-    if _KEYRING_NAME.fullmatch(name) is None:
-        raise errors.InvalidRequestError(
-            "the keyring's name must be 1 to 63 of a-z, 0-9, '.', '_' and '-', and begin with a letter or digit"
-        )
-    return name
-
-
-def _associated_data(data: bytes) -> bytes:
-    if len(data) > MAX_ASSOCIATED_DATA_BYTES:
-        raise errors.ValueTooLargeError(
-            f"associated_data has {len(data)} bytes; it may have at most {MAX_ASSOCIATED_DATA_BYTES}"
-        )
-    return data

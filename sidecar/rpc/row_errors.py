@@ -43,6 +43,13 @@ def row_errors(rows: Sequence[int], failures: Sequence[RowFailure]) -> Iterator[
         yield pb.RowError(row=row, code=_CONTRACT_CODES[failure], retryable=failure.retryable)
 
 
+def settle(rows: Sequence[int], failures: Sequence[RowFailure], on_error: pb.OnError) -> Iterator[pb.RowError]:
+    """The contract's list where the caller asked for a report; raises the call's one error where it did not."""
+    if on_error != pb.ON_ERROR_REPORT:
+        raise call_error(rows, failures)
+    return row_errors(rows, failures)
+
+
 def call_error(rows: Sequence[int], failures: Sequence[RowFailure]) -> errors.SidekeyError:
     """The error of an all-or-nothing call; its text names the first rows."""
     present = set(failures)

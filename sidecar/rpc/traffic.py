@@ -1,4 +1,4 @@
-"""Counts what calls encrypt and decrypt; its metrics are looked up once, since a call may hold a single value."""
+"""Counts what calls do to values; its metrics are looked up once, since a call may hold a single value."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,8 +7,8 @@ from typing import Literal
 from sidecar.crypto.format import RowFailure, Suite
 from sidecar.metrics import Metrics
 
-Direction = Literal["encrypt", "decrypt"]
-_DIRECTIONS: tuple[Direction, ...] = ("encrypt", "decrypt")
+Direction = Literal["encrypt", "decrypt", "reencrypt", "query"]
+_DIRECTIONS: tuple[Direction, ...] = ("encrypt", "decrypt", "reencrypt", "query")
 
 
 class Traffic:
@@ -21,7 +21,10 @@ class Traffic:
         self._row_errors = metrics.row_errors
 
     def count(self, direction: Direction, suite: Suite, values: int, data_bytes: int) -> None:
-        """Count values that are not NULL, and the bytes of their plaintexts."""
+        """Count values that are not NULL, and the bytes of their plaintexts.
+
+        A reencrypted value is counted once, in the mode in which it comes back, a query token for each data key.
+        """
         self._values[direction, suite].inc(values)
         self._bytes[direction, suite].inc(data_bytes)
 

@@ -31,11 +31,12 @@ def _varint(number: int) -> bytes:
 
 _MOST_IN_ONE_BYTE = 0x7F
 _VALUES = _tag(pb.EncryptResponse, "values", _LENGTH_DELIMITED)
-assert _tag(pb.DecryptResponse, "values", _LENGTH_DELIMITED) == _VALUES  # noqa: S101  (as below)
 _VALUE = _tag(pb.ValueBatch, "values", _LENGTH_DELIMITED)
 _VALUES_VALIDITY = _tag(pb.ValueBatch, "validity", _LENGTH_DELIMITED)
 _COLUMN = _tag(pb.EncryptResponse, "column", _LENGTH_DELIMITED)
-assert _tag(pb.DecryptResponse, "column", _LENGTH_DELIMITED) == _COLUMN  # noqa: S101  (one writer serves both answers)
+for _answer in (pb.DecryptResponse, pb.ReencryptResponse):  # one writer serves all answers
+    assert _tag(_answer, "values", _LENGTH_DELIMITED) == _VALUES  # noqa: S101
+    assert _tag(_answer, "column", _LENGTH_DELIMITED) == _COLUMN  # noqa: S101
 _DATA = _tag(pb.ColumnBatch, "data", _LENGTH_DELIMITED)
 _OFFSETS = _tag(pb.ColumnBatch, "offsets", _LENGTH_DELIMITED)
 _BYTE_WIDTH = _tag(pb.ColumnBatch, "byte_width", _VARINT)

@@ -123,7 +123,7 @@ def test_a_value_over_8_mib_is_refused_by_its_row_before_sending(
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        ({"mode": "random"}, ValueError, '"randomized" or "deterministic"'),
+        ({"mode": "random"}, ValueError, '"randomized", "deterministic" or "default"'),
         ({"associated_data": "text"}, TypeError, "associated_data must be bytes, not str"),
         ({"associated_data": bytes(2**16 + 1)}, sidekey.InvalidArgumentError, "65537 bytes; it may have 65536"),
     ],

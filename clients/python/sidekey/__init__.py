@@ -1,4 +1,4 @@
-"""Sidekey's client: encrypt and decrypt whole columns through the sidecar.
+"""Sidekey's client: encrypt, decrypt, reencrypt and query whole columns through the sidecar.
 
 ``Client`` for threads, ``AsyncClient`` for asyncio; both raise the errors below, sorted by what their caller can do.
 """
@@ -18,6 +18,7 @@ from sidekey.errors import (
     UnavailableError,
 )
 from sidekey.info import ServerInfo, Suite
+from sidekey.reports import ReencryptReport
 
 __all__ = [
     "AsyncClient",
@@ -29,6 +30,7 @@ __all__ = [
     "LimitError",
     "NotFoundError",
     "PermissionDeniedError",
+    "ReencryptReport",
     "RowError",
     "ServerInfo",
     "SidekeyError",

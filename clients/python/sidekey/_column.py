@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sidekey import _plan
-from sidekey._exchange import Answer, Terms, too_large, unfit
+from sidekey._exchange import Answer, too_large, unfit
+from sidekey._terms import Query, Terms
 from sidekey.errors import InvalidArgumentError
 from sidekey.v1 import encryption_pb2 as pb
 
@@ -95,6 +96,13 @@ class Piece:
             raise unfit("a NULL row has bytes")
         return cls(start, stop, data, offsets, 0, valid)
 
+    def row_width(self) -> int:
+        """The length of the first row that is not NULL; there must be one."""
+        if self.offsets is None:
+            return self.width
+        row = 0 if self.valid is None else int(self.valid.argmax())
+        return int(self.offsets[row + 1] - self.offsets[row])
+
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
@@ -112,6 +120,21 @@ class Pieces:
             if piece.valid is not None:
                 whole[piece.start : piece.stop] = piece.valid
         return whole
+
+    def width(self, otherwise: int) -> int:
+        """How wide the rows are that are not NULL; ``otherwise`` where all are.
+
+        Raises InvalidArgumentError where a message's rows are of another width than those before.
+        """
+        found: int | None = None
+        for piece in self.pieces:
+            if piece.valid is not None and not piece.valid.any():
+                continue
+            width = piece.row_width()
+            if found is not None and width != found:
+                raise _mismatch(piece.start, width, found, "the rows before it")
+            found = width
+        return otherwise if found is None else found
 
     def fixed(self, width: int, wanted: str) -> Bytes:
         """Rows of ``width`` bytes, NULL rows zero; shape (rows * width,).
@@ -146,15 +169,13 @@ class Pieces:
         return data, offsets
 
 
-class ColumnPayload(Generic[T]):
-    """The rows of one operation on a column; see ``Payload``. ``finish`` makes the result of all answers."""
+class _Sent:
+    """The rows of one operation on a column, on their way out. Raises InvalidArgumentError for a row too long."""
 
-    def __init__(self, column: Column, terms: Terms, finish: Callable[[Pieces], T]) -> None:
+    def __init__(self, column: Column, terms: Terms | Query) -> None:
         column.check_lengths(terms.max_value_bytes)
         self._column = column
         self._per_row = terms.overhead + _plan.ROW_FRAMING
-        self._finish = finish
-        self._pieces: dict[int, Piece] = {}
 
     @property
     def rows(self) -> int:
@@ -166,10 +187,22 @@ class ColumnPayload(Generic[T]):
     def batch(self, start: int, stop: int) -> pb.ColumnBatch:
         return self._column.batch(start, stop)
 
+    def _valid(self, start: int, stop: int) -> Mask | None:
+        return None if self._column.valid is None else self._column.valid[start:stop]
+
+
+class ColumnPayload(_Sent, Generic[T]):
+    """The rows of one operation on a column; see ``Payload``. ``finish`` makes the result of all answers."""
+
+    def __init__(self, column: Column, terms: Terms, finish: Callable[[Pieces], T]) -> None:
+        super().__init__(column, terms)
+        self._finish = finish
+        self._pieces: dict[int, Piece] = {}
+
     def accept(self, start: int, stop: int, answer: Answer, failed: Sequence[int]) -> None:
         if answer.WhichOneof("batch") != "column":
             raise unfit("another shape")
-        valid = None if self._column.valid is None else self._column.valid[start:stop]
+        valid = self._valid(start, stop)
         if failed:
             valid = np.ones(stop - start, np.bool_) if valid is None else valid.copy()
             valid[failed] = False
@@ -177,6 +210,25 @@ class ColumnPayload(Generic[T]):
 
     def result(self) -> T:
         return self._finish(Pieces(self.rows, [self._pieces[start] for start in sorted(self._pieces)]))
+
+
+class TokenPayload(_Sent, Generic[T]):
+    """The rows of one question for query tokens; ``finish`` makes the result of the pieces by message and data key."""
+
+    def __init__(self, column: Column, terms: Query, finish: Callable[[Sequence[tuple[int, list[Piece]]]], T]) -> None:
+        super().__init__(column, terms)
+        self._finish = finish
+        self._answers: dict[int, tuple[int, list[Piece]]] = {}
+
+    def accept(self, start: int, stop: int, answer: pb.QueryTokensResponse) -> None:
+        """Pieces begin at 0: each message's tokens are put together for themselves."""
+        rows, valid = stop - start, self._valid(start, stop)
+        if any(tokens.WhichOneof("batch") != "column" for tokens in answer.tokens):
+            raise unfit("another shape")
+        self._answers[start] = rows, [Piece.of(0, rows, tokens.column, valid) for tokens in answer.tokens]
+
+    def result(self) -> T:
+        return self._finish([self._answers[start] for start in sorted(self._answers)])
 
 
 def pack(mask: Mask) -> bytes:

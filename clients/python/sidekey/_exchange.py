@@ -1,4 +1,4 @@
-"""One encrypt or decrypt of any length, apart from I/O: which messages to send and what becomes of the answers.
+"""One encrypt, decrypt or reencrypt, apart from I/O: which messages to send and what becomes of the answers.
 
 The sync and the async client both drive this; it neither sends, waits nor sleeps.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
 
 from sidekey import _plan
 from sidekey._status import Failure
+from sidekey._terms import Batch, Request, Terms
 from sidekey.errors import (
     DecryptionError,
     InvalidArgumentError,
@@ -23,21 +24,16 @@ from sidekey.errors import (
 )
 from sidekey.v1 import encryption_pb2 as pb
 
-Mode = Literal["randomized", "deterministic"]
-OnError = Literal["raise", "null"]
-Request = pb.EncryptRequest | pb.DecryptRequest
-Answer = pb.EncryptResponse | pb.DecryptResponse
-Batch = pb.ValueBatch | pb.ColumnBatch
+Answer = pb.EncryptResponse | pb.DecryptResponse | pb.ReencryptResponse
 T = TypeVar("T", covariant=True)
 
-_MODES = {"randomized": pb.MODE_RANDOMIZED, "deterministic": pb.MODE_DETERMINISTIC}
-_OVERHEADS = {"randomized": _plan.RANDOMIZED_OVERHEAD, "deterministic": _plan.DETERMINISTIC_OVERHEAD}
 _MAX_ROW_ERRORS = 100
 _MAX_ROWS_NAMED = 5
 
 _ROW_ERROR_CLASSES: dict[str, type[SidekeyError]] = {
     "KEY_DISABLED": KeyStateError,
     "KEY_DESTROYED": KeyStateError,
+    "KEY_UNAVAILABLE": KeyStateError,  # and no retry helps: the sidecar finds the data key corrupt
     "WRONG_KEYRING": KeyStateError,
     "PERMISSION_DENIED": PermissionDeniedError,
 }
@@ -46,77 +42,10 @@ _STATUS_OF_CLASS = {
     PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     DecryptionError: grpc.StatusCode.DATA_LOSS,
 }
+_REASONS = {"KEY_UNAVAILABLE": "CORRUPT_KEY"}
 _KEY_UNAVAILABLE = Failure(
     grpc.StatusCode.UNAVAILABLE, "KEY_UNAVAILABLE", "the data key of some rows cannot be had now"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Encryption:
-    """What an encrypt says beside its batch."""
-
-    keyring: str
-    associated_data: bytes
-    mode: Mode
-
-    def __post_init__(self) -> None:
-        _check_associated_data(self.associated_data)
-        if self.mode not in _MODES:
-            raise InvalidArgumentError(
-                'mode must be "randomized" or "deterministic"',
-                code=grpc.StatusCode.INVALID_ARGUMENT,
-                reason="UNKNOWN_MODE",
-            )
-
-    @property
-    def overhead(self) -> int:
-        """How many bytes longer than its value a ciphertext is."""
-        return _OVERHEADS[self.mode]
-
-    @property
-    def max_value_bytes(self) -> int:
-        """The longest row that may be sent."""
-        return _plan.MAX_VALUE_BYTES
-
-    def request(self, batch: Batch) -> pb.EncryptRequest:
-        request = pb.EncryptRequest(keyring=self.keyring, associated_data=self.associated_data, mode=_MODES[self.mode])
-        _set_batch(request, batch)
-        return request
-
-
-@dataclass(frozen=True, slots=True)
-class Decryption:
-    """What a decrypt says beside its batch."""
-
-    associated_data: bytes
-    keyring: str | None
-    on_error: OnError
-
-    def __post_init__(self) -> None:
-        _check_associated_data(self.associated_data)
-        if self.on_error not in ("raise", "null"):
-            raise InvalidArgumentError('on_error must be "raise" or "null"', code=grpc.StatusCode.INVALID_ARGUMENT)
-
-    @property
-    def overhead(self) -> int:
-        """The question is the longer side of a decrypt; nothing is added to it."""
-        return 0
-
-    @property
-    def max_value_bytes(self) -> int:
-        """The longest row that may be sent."""
-        return _plan.MAX_VALUE_BYTES + _plan.RANDOMIZED_OVERHEAD
-
-    def request(self, batch: Batch) -> pb.DecryptRequest:
-        """Always asks for a report: only then are row numbers there to be put in the caller's terms."""
-        request = pb.DecryptRequest(
-            associated_data=self.associated_data, keyring=self.keyring or "", on_error=pb.ON_ERROR_REPORT
-        )
-        _set_batch(request, batch)
-        return request
-
-
-Terms = Encryption | Decryption
 
 
 class Payload(Protocol[T]):
@@ -154,14 +83,29 @@ class Message:
     request: Request
 
 
+class Conversation(Protocol[T]):
+    """What the clients drive: ``Exchange``, or one whose messages depend on its first answer."""
+
+    head: int
+    """Where so many messages cannot be had, the first is to be answered before another is asked for."""
+
+    def messages(self) -> Iterator[Message]: ...
+    def accept(self, message: Message, answer: Any) -> Failure | None: ...
+    def result(self) -> T: ...
+
+
 class Exchange(Generic[T]):
     """The messages of one operation, and the place for their answers, which may come in any order."""
+
+    head = 2
 
     def __init__(self, terms: Terms, payload: Payload[T], message_bytes: int) -> None:
         self._terms = terms
         self._payload = payload
         self._message_bytes = message_bytes
         self._row_errors: list[RowError] = []
+        self.unchanged = 0
+        """Rows that a reencrypt found as they should be."""
 
     def messages(self) -> Iterator[Message]:
         """The questions, each built when it is asked for, so that few are in memory at once."""
@@ -175,12 +119,14 @@ class Exchange(Generic[T]):
         Raises SidekeyError where rows failed and the caller wants all or nothing.
         """
         found = _row_errors(message, answer)
-        if any(error.code == "KEY_UNAVAILABLE" for error in found):
+        if any(error.code == "KEY_UNAVAILABLE" and error.retryable for error in found):
             return _KEY_UNAVAILABLE
-        if found and isinstance(self._terms, Decryption) and self._terms.on_error == "raise":
+        if found and not self._terms.nulls_bad_rows:
             raise error_of_rows(found)
         self._payload.accept(message.start, message.stop, answer, [error.row - message.start for error in found])
         self._row_errors += found
+        if isinstance(answer, pb.ReencryptResponse):
+            self.unchanged += answer.unchanged
         return None
 
     def result(self) -> T:
@@ -215,7 +161,7 @@ def error_of_rows(found: Sequence[RowError]) -> SidekeyError:
     return kind(
         f"rows could not be decrypted: {named}{more}",
         code=_STATUS_OF_CLASS[kind],
-        reason=found[0].code,
+        reason=_REASONS.get(found[0].code, found[0].code),
         retryable=found[0].retryable,
         rows=tuple(found[:_MAX_ROW_ERRORS]),
     )
@@ -233,21 +179,3 @@ def too_large(row: int, length: int, limit: int) -> InvalidArgumentError:
         code=grpc.StatusCode.INVALID_ARGUMENT,
         reason="VALUE_TOO_LARGE",
     )
-
-
-def _check_associated_data(associated_data: object) -> None:
-    if not isinstance(associated_data, bytes):
-        raise TypeError(f"associated_data must be bytes, not {type(associated_data).__name__}")
-    if len(associated_data) > _plan.MAX_ASSOCIATED_DATA_BYTES:
-        raise InvalidArgumentError(
-            f"associated_data has {len(associated_data)} bytes; it may have {_plan.MAX_ASSOCIATED_DATA_BYTES}",
-            code=grpc.StatusCode.INVALID_ARGUMENT,
-            reason="VALUE_TOO_LARGE",
-        )
-
-
-def _set_batch(request: Request, batch: Batch) -> None:
-    if isinstance(batch, pb.ValueBatch):
-        request.values.CopyFrom(batch)
-    else:
-        request.column.CopyFrom(batch)

@@ -7,9 +7,8 @@ from typing import Any
 
 import grpc
 
-from sidekey._exchange import Request
 from sidekey._operations import Settings
-from sidekey.v1 import encryption_pb2 as pb
+from sidekey._terms import Request, method_name
 from sidekey.v1 import encryption_pb2_grpc, info_pb2_grpc
 
 
@@ -25,7 +24,7 @@ class Stubs:
         self.server_info = info_pb2_grpc.InfoServiceStub(self.channel).GetServerInfo
 
     def method(self, request: Request) -> Any:
-        return self._encryption.Encrypt if isinstance(request, pb.EncryptRequest) else self._encryption.Decrypt
+        return getattr(self._encryption, method_name(request))
 
 
 class Link:

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
 from sidekey import _plan
 from sidekey._channel import ChannelOptions, channel_options, resolve_target
-from sidekey._exchange import Decryption, Encryption, Exchange, Mode, OnError
+from sidekey._exchange import Exchange
 from sidekey._retry import Attempts
-from sidekey._values import ValueList, Values
+from sidekey._terms import Decryption, Encryption, Mode, OnError, Query, Reencryption
+from sidekey._tokens import TokenExchange
+from sidekey._values import TokenList, ValueList, Values
+from sidekey.reports import ReencryptReport
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     AnyArray = pa.Array[Any] | pa.ChunkedArray[Any]
     """An array or a chunked array; a chunked array's answer is chunked."""
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,31 @@ def decrypt_array(
 ) -> Exchange[Any]:
     terms = Decryption(associated_data, keyring, on_error)
     return Exchange(terms, _arrow().decryption(array, type_, terms), settings.message_bytes)
+
+
+def reencrypt_values(settings: Settings, values: Iterable[bytes | None], terms: Reencryption) -> Exchange[Values]:
+    return Exchange(terms, ValueList(values, terms), settings.message_bytes)
+
+
+def reencrypt_array(settings: Settings, array: AnyArray, terms: Reencryption) -> Exchange[Any]:
+    return Exchange(terms, _arrow().reencryption(array, terms), settings.message_bytes)
+
+
+def report(done: Exchange[R]) -> ReencryptReport[R]:
+    """What became of a reencrypt."""
+    return ReencryptReport(done.result(), done.unchanged, tuple(done.row_errors()))
+
+
+def query_values(
+    settings: Settings, values: Iterable[bytes | None], keyring: str, associated_data: bytes
+) -> TokenExchange:
+    terms = Query(keyring, associated_data)
+    return TokenExchange(terms, TokenList(values, terms), settings.message_bytes)
+
+
+def query_array(settings: Settings, array: AnyArray, keyring: str, associated_data: bytes) -> TokenExchange:
+    terms = Query(keyring, associated_data)
+    return TokenExchange(terms, _arrow().query(array, terms), settings.message_bytes)
 
 
 def _arrow() -> ModuleType:

@@ -22,12 +22,11 @@ ROW_FRAMING = 6
 """Upper bound of what a row costs beside its bytes: tag and length, or an offset, and a bit of validity."""
 
 
-def split(rows: int, cost: Callable[[int], int], message_bytes: int) -> Iterator[tuple[int, int]]:
-    """Cut rows 0..rows into ranges (start, stop) of at most ``message_bytes`` and ``MAX_ROWS``, at least one row each.
+def split(rows: int, cost: Callable[[int], int], message_bytes: int, *, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Cut rows start..rows into ranges of at most ``message_bytes`` and ``MAX_ROWS``, but of at least one row each.
 
     ``cost(i)`` is what the first ``i`` rows cost together, in bytes; it never falls.
     """
-    start = 0
     while start < rows:
         limit = cost(start) + message_bytes
         stop = bisect_right(range(rows + 1), limit, lo=start + 1, hi=min(rows, start + MAX_ROWS) + 1, key=cost) - 1

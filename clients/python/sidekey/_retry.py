@@ -19,6 +19,7 @@ class Attempts:
     """The attempts at one message, which share one deadline.
 
     Only UNAVAILABLE is tried again: encrypting or decrypting twice harms nothing, and every other status is an answer.
+    An outage whose last attempt runs out of time is told by what was last heard of it, not by the clock.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Attempts:
         self._started = timer()
         self._deadline = self._started + timeout
         self._made = 0
+        self._outage: Failure | None = None
 
     def begin(self) -> float:
         """Count an attempt; its own timeout is all the time that is left, in seconds."""
@@ -49,6 +51,10 @@ class Attempts:
         """
         now = self._timer()
         left = self._deadline - now
+        if failure.code is grpc.StatusCode.UNAVAILABLE:
+            self._outage = failure
+        if failure.code is grpc.StatusCode.DEADLINE_EXCEEDED and self._outage is not None:
+            raise self._error(self._outage, now - self._started)
         if failure.code is not grpc.StatusCode.UNAVAILABLE or left < _FIRST_PAUSE:
             raise self._error(failure, now - self._started)
         longest: float = min(_FIRST_PAUSE * 2.0 ** min(self._made - 1, 16), _LONGEST_PAUSE)

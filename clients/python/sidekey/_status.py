@@ -31,6 +31,12 @@ _BY_CODE: dict[grpc.StatusCode, type[errors.SidekeyError]] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineExceededError,
 }
 
+# Where the status alone would name the wrong one to act.
+_BY_REASON: dict[str, type[errors.SidekeyError]] = {
+    "CORRUPT_KEY": errors.KeyStateError,  # an operator: no other bytes and no other associated data would help
+    "KEYRING_EXISTS": errors.InvalidArgumentError,  # the caller: with other settings, or by asking to replace them
+}
+
 
 class FailedCall(Protocol):
     """What grpc's and grpc.aio's errors have in common."""
@@ -106,7 +112,7 @@ def error_of(failure: Failure, *, target: str, seconds: float, attempts: int) ->
     The sidecar's own texts are written for callers and are passed on. Without a reason the text is not the sidecar's;
     only the channel's account of why it cannot connect is passed on then, since nothing else helps to find the cause.
     """
-    kind = _BY_CODE.get(failure.code, errors.SidekeyError)
+    kind = _BY_REASON.get(failure.reason) or _BY_CODE.get(failure.code, errors.SidekeyError)
     if kind is errors.UnavailableError:
         return _unavailable(failure, target, seconds, attempts)
     text = failure.text if failure.reason else _words(failure.code, target, seconds)

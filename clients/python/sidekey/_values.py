@@ -6,20 +6,21 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 
 from sidekey import _plan
-from sidekey._exchange import Answer, Terms, too_large, unfit
+from sidekey._exchange import Answer, too_large, unfit
+from sidekey._terms import Query, Terms
 from sidekey.v1 import encryption_pb2 as pb
 
 Values = list[bytes | None]
 
 
-class ValueList:
-    """The rows of one operation on a list; see ``Payload``.
+class _Sent:
+    """The rows of one operation on a list, on their way out.
 
     Raises TypeError naming the first row that is neither bytes nor None, InvalidArgumentError naming the first that is
     too long.
     """
 
-    def __init__(self, values: Iterable[bytes | None], terms: Terms) -> None:
+    def __init__(self, values: Iterable[bytes | None], terms: Terms | Query) -> None:
         self._values = _checked(values)
         lengths = [0 if value is None else len(value) for value in self._values]
         limit = terms.max_value_bytes
@@ -28,7 +29,6 @@ class ValueList:
             raise too_large(row, lengths[row], limit)
         per_row = terms.overhead + _plan.ROW_FRAMING
         self._costs = list(accumulate((length + per_row for length in lengths), initial=0))
-        self._answers: dict[int, Values] = {}
 
     @property
     def rows(self) -> int:
@@ -43,7 +43,8 @@ class ValueList:
             return pb.ValueBatch(values=values)  # type: ignore[arg-type]
         return pb.ValueBatch(values=[value or b"" for value in values], validity=_bitmap(values))
 
-    def accept(self, start: int, stop: int, answer: Answer, failed: Sequence[int]) -> None:
+    def _answered(self, start: int, stop: int, answer: Answer | pb.KeyTokens, failed: Sequence[int]) -> Values:
+        """The values of an answer. Raises SidekeyError where they do not fit what was sent."""
         if answer.WhichOneof("batch") != "values" or len(answer.values.values) != stop - start:
             raise unfit("another shape, or another number of rows")
         values: Values = list(answer.values.values)
@@ -54,10 +55,39 @@ class ValueList:
             raise unfit("other rows are NULL")
         for row in nulls:
             values[row] = None
-        self._answers[start] = values
+        return values
+
+
+class ValueList(_Sent):
+    """The rows of one operation on a list; see ``Payload``. Raises as ``_Sent``."""
+
+    def __init__(self, values: Iterable[bytes | None], terms: Terms) -> None:
+        super().__init__(values, terms)
+        self._answers: dict[int, Values] = {}
+
+    def accept(self, start: int, stop: int, answer: Answer, failed: Sequence[int]) -> None:
+        self._answers[start] = self._answered(start, stop, answer, failed)
 
     def result(self) -> Values:
         return [value for start in sorted(self._answers) for value in self._answers[start]]
+
+
+class TokenList(_Sent):
+    """The rows of one question for query tokens; see ``TokenPayload``. Raises as ``_Sent``."""
+
+    def __init__(self, values: Iterable[bytes | None], terms: Query) -> None:
+        super().__init__(values, terms)
+        self._answers: dict[int, list[list[bytes] | None]] = {}
+
+    def accept(self, start: int, stop: int, answer: pb.QueryTokensResponse) -> None:
+        by_key = [self._answered(start, stop, tokens, ()) for tokens in answer.tokens]
+        self._answers[start] = [
+            None if value is None else [tokens[row] or b"" for tokens in by_key]
+            for row, value in enumerate(self._values[start:stop])
+        ]
+
+    def result(self) -> list[list[bytes] | None]:
+        return [tokens for start in sorted(self._answers) for tokens in self._answers[start]]
 
 
 def _checked(values: Iterable[bytes | None]) -> Values:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 import grpc
 
-from sidekey._exchange import Answer, Exchange, Message
+from sidekey._exchange import Conversation, Message
 from sidekey._retry import Attempts
 from sidekey._status import FailedCall, Failure, failure_of
 
@@ -50,7 +50,7 @@ class Window:
 
     def __init__(
         self,
-        exchange: Exchange[Any],
+        exchange: Conversation[Any],
         send: Callable[[Message, float], Any],
         attempts: Callable[[], Attempts],
         size: int,
@@ -99,7 +99,7 @@ class Window:
 
     def _outcome(self, flight: _Flight) -> Failure | None:
         try:
-            answer: Answer = flight.call.result()
+            answer = flight.call.result()
         except grpc.RpcError as error:
             return failure_of(cast("FailedCall", error))
         except grpc.FutureCancelledError:  # the client was closed meanwhile

@@ -15,13 +15,14 @@ import grpc.aio
 
 from sidekey import _operations as operations
 from sidekey import _plan
-from sidekey._exchange import Exchange, Message, Mode, OnError, Request, T
+from sidekey._exchange import Conversation, Message
 from sidekey._operations import Settings
 from sidekey._retry import Attempts
 from sidekey._status import FailedCall, Failure, failure_of
+from sidekey._terms import FixedMode, Mode, OnError, Reencryption, Request, method_name
 from sidekey.errors import RowError
 from sidekey.info import ServerInfo, info_of
-from sidekey.v1 import encryption_pb2 as pb
+from sidekey.reports import ReencryptReport
 from sidekey.v1 import encryption_pb2_grpc, info_pb2, info_pb2_grpc
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from sidekey._operations import AnyArray
 
 A = TypeVar("A")
+C = TypeVar("C", bound=Conversation[Any])
 
 _pids: list[int] = []
 """The process that used gRPC's asyncio first, once there is one."""
@@ -80,7 +82,7 @@ class _Stubs:
         return self._pid == os.getpid() and self._loop() is asyncio.get_running_loop()
 
     def method(self, request: Request) -> Any:
-        return self._encryption.Encrypt if isinstance(request, pb.EncryptRequest) else self._encryption.Decrypt
+        return getattr(self._encryption, method_name(request))
 
 
 class AsyncClient:
@@ -170,6 +172,77 @@ class AsyncClient:
         done = await self._run(operations.decrypt_array(self._settings, array, type, associated_data, keyring, "null"))
         return done.result(), done.row_errors()
 
+    async def reencrypt(
+        self,
+        values: Iterable[bytes | None],
+        *,
+        associated_data: bytes = b"",
+        keyring: str | None = None,
+        to_keyring: str | None = None,
+        to_associated_data: bytes | None = None,
+        to_mode: FixedMode | None = None,
+        on_error: OnError = "raise",
+    ) -> list[bytes | None]:
+        """Reencrypt a list of ciphertexts or None; arguments, result and errors as in ``Client.reencrypt``."""
+        terms = Reencryption(associated_data, keyring, to_keyring, to_associated_data, to_mode, on_error)
+        return (await self._run(operations.reencrypt_values(self._settings, values, terms))).result()
+
+    async def reencrypt_with_report(
+        self,
+        values: Iterable[bytes | None],
+        *,
+        associated_data: bytes = b"",
+        keyring: str | None = None,
+        to_keyring: str | None = None,
+        to_associated_data: bytes | None = None,
+        to_mode: FixedMode | None = None,
+    ) -> ReencryptReport[list[bytes | None]]:
+        """As ``reencrypt`` with ``on_error="null"``; also what could not be, and what needed not be reencrypted."""
+        terms = Reencryption(associated_data, keyring, to_keyring, to_associated_data, to_mode, "null")
+        return operations.report(await self._run(operations.reencrypt_values(self._settings, values, terms)))
+
+    async def reencrypt_array(
+        self,
+        array: AnyArray,
+        *,
+        associated_data: bytes = b"",
+        keyring: str | None = None,
+        to_keyring: str | None = None,
+        to_associated_data: bytes | None = None,
+        to_mode: FixedMode | None = None,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """Reencrypt a pyarrow array; arguments, result and errors as in ``Client.reencrypt_array``."""
+        terms = Reencryption(associated_data, keyring, to_keyring, to_associated_data, to_mode, on_error)
+        return (await self._run(operations.reencrypt_array(self._settings, array, terms))).result()
+
+    async def reencrypt_array_with_report(
+        self,
+        array: AnyArray,
+        *,
+        associated_data: bytes = b"",
+        keyring: str | None = None,
+        to_keyring: str | None = None,
+        to_associated_data: bytes | None = None,
+        to_mode: FixedMode | None = None,
+    ) -> ReencryptReport[Any]:
+        """As ``reencrypt_array`` with ``on_error="null"``; also what could not be, and what needed not be."""
+        terms = Reencryption(associated_data, keyring, to_keyring, to_associated_data, to_mode, "null")
+        return operations.report(await self._run(operations.reencrypt_array(self._settings, array, terms)))
+
+    async def query_tokens(
+        self, values: Iterable[bytes | None], *, keyring: str = "default", associated_data: bytes = b""
+    ) -> list[list[bytes] | None]:
+        """The tokens of a list of bytes or None; arguments, result and errors as in ``Client.query_tokens``."""
+        done = await self._run(operations.query_values(self._settings, values, keyring, associated_data))
+        return done.result()  # type: ignore[no-any-return]
+
+    async def query_tokens_array(
+        self, array: AnyArray, *, keyring: str = "default", associated_data: bytes = b""
+    ) -> Any:
+        """The tokens of a pyarrow array; arguments, result and errors as in ``Client.query_tokens_array``."""
+        return (await self._run(operations.query_array(self._settings, array, keyring, associated_data))).result()
+
     async def server_info(self) -> ServerInfo:
         """What the sidecar says of itself. Raises SidekeyError."""
         ask, question = self._stubs().server_info, info_pb2.GetServerInfoRequest()
@@ -199,16 +272,17 @@ class AsyncClient:
             self._current = _Stubs(self._settings)
         return self._current
 
-    async def _run(self, exchange: Exchange[T]) -> Exchange[T]:
+    async def _run(self, exchange: C) -> C:
         messages = exchange.messages()
-        first = list(itertools.islice(messages, 2))
+        first = list(itertools.islice(messages, exchange.head))
         if len(first) == 1:
             await self._send(exchange, first[0])
-        elif first:
+            first = list(itertools.islice(messages, 1))
+        if first:
             await self._send_all(exchange, itertools.chain(first, messages))
         return exchange
 
-    async def _send_all(self, exchange: Exchange[Any], messages: Iterator[Message]) -> None:
+    async def _send_all(self, exchange: Conversation[Any], messages: Iterator[Message]) -> None:
         """Each worker takes the next message when it is free; when one fails, the others are cancelled."""
 
         async def worker() -> None:
@@ -225,7 +299,7 @@ class AsyncClient:
             return
         raise first
 
-    async def _send(self, exchange: Exchange[Any], message: Message) -> None:
+    async def _send(self, exchange: Conversation[Any], message: Message) -> None:
         method = self._stubs().method(message.request)
         await _call(
             lambda timeout: method(message.request, timeout=timeout),

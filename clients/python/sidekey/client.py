@@ -6,24 +6,28 @@ import itertools
 import os
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import grpc
 
 from sidekey import _operations as operations
 from sidekey import _plan
-from sidekey._exchange import Exchange, Mode, OnError, T
+from sidekey._exchange import Conversation
 from sidekey._link import Link, Stubs
 from sidekey._operations import Settings
+from sidekey._terms import FixedMode, Mode, OnError, Reencryption
 from sidekey._window import Window, call
 from sidekey.errors import RowError
 from sidekey.info import ServerInfo, info_of
+from sidekey.reports import ReencryptReport
 from sidekey.v1 import info_pb2
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from sidekey._operations import AnyArray
+
+C = TypeVar("C", bound=Conversation[Any])
 
 
 class Client:
@@ -75,7 +79,8 @@ class Client:
             values: bytes of at most 8 MiB each, or None.
             keyring: Whose primary data key encrypts.
             associated_data: At most 64 KiB that decrypt must be given again; they are not in the ciphertext.
-            mode: "randomized", or "deterministic" (equal values give equal ciphertexts, for joins and GROUP BY).
+            mode: "randomized", "deterministic" (equal values give equal ciphertexts, for joins and GROUP BY), or
+                "default": as the keyring is set.
 
         Returns:
             A ciphertext for each value, in order: 40 bytes longer, 24 if deterministic.
@@ -183,6 +188,136 @@ class Client:
         done = self._run(operations.decrypt_array(self._settings, array, type, associated_data, keyring, "null"))
         return done.result(), done.row_errors()
 
+    def reencrypt(
+        self,
+        values: Iterable[bytes | None],
+        *,
+        associated_data: bytes = b"",
+        keyring: str | None = None,
+        to_keyring: str | None = None,
+        to_associated_data: bytes | None = None,
+        to_mode: FixedMode | None = None,
+        on_error: OnError = "raise",
+    ) -> list[bytes | None]:
+        """Encrypt ciphertexts again under a keyring's primary; the plaintext stays in the sidecar. None stays None.
+
+        Rows that are so already are verified, and come back as the same bytes.
+
+        Args:
+            values: Ciphertexts of any keys and modes, or None.
+            associated_data: The bytes that encrypt was given.
+            keyring: If given, a row of another keyring is an error.
+            to_keyring: Whose primary encrypts; by default ``keyring``, and without that "default".
+            to_associated_data: What decrypt must be given from now on; by default ``associated_data``.
+            to_mode: "randomized" or "deterministic"; by default each row keeps its mode.
+            on_error: As in ``decrypt``; such rows are no longer there in the answer, so keep the question.
+
+        Returns:
+            A ciphertext for each ciphertext, in order.
+
+        Raises:
+            As ``decrypt``, and InvalidArgumentError where ``to_keyring`` does not allow a row's mode.
+        """
+        terms = Reencryption(associated_data, keyring, to_keyring, to_associated_data, to_mode, on_error)
+        return self._run(operations.reencrypt_values(self._settings, values, terms)).result()
+
+    def reencrypt_with_report(
+        self,
+        values: Iterable[bytes | None],
+        *,
+        associated_data: bytes = b"",
+        keyring: str | None = None,
+        to_keyring: str | None = None,
+        to_associated_data: bytes | None = None,
+        to_mode: FixedMode | None = None,
+    ) -> ReencryptReport[list[bytes | None]]:
+        """As ``reencrypt`` with ``on_error="null"``; also what could not be, and what needed not be reencrypted."""
+        terms = Reencryption(associated_data, keyring, to_keyring, to_associated_data, to_mode, "null")
+        return operations.report(self._run(operations.reencrypt_values(self._settings, values, terms)))
+
+    def reencrypt_array(
+        self,
+        array: AnyArray,
+        *,
+        associated_data: bytes = b"",
+        keyring: str | None = None,
+        to_keyring: str | None = None,
+        to_associated_data: bytes | None = None,
+        to_mode: FixedMode | None = None,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """As ``reencrypt``, for a pyarrow array or chunked array of ciphertexts; NULL stays NULL.
+
+        Args:
+            array: Of binary (also large, view), fixed-size binary, or dictionaries of those.
+            associated_data, keyring, to_keyring, to_associated_data, to_mode, on_error: As in ``reencrypt``.
+
+        Returns:
+            Fixed-size binary where ``array`` is, 16 bytes wider or narrower if the mode changed; otherwise binary, or
+            large binary over 2 GiB. Chunked if ``array`` is.
+
+        Raises:
+            TypeError: The array is of a kind that ``decrypt_array`` does not take.
+            InvalidArgumentError: A fixed-size array holds rows of both modes, whose answers are not equally wide.
+            ImportError: pyarrow or numpy is missing: ``pip install 'sidekey[arrow]'``.
+            SidekeyError: As in ``reencrypt``.
+        """
+        terms = Reencryption(associated_data, keyring, to_keyring, to_associated_data, to_mode, on_error)
+        return self._run(operations.reencrypt_array(self._settings, array, terms)).result()
+
+    def reencrypt_array_with_report(
+        self,
+        array: AnyArray,
+        *,
+        associated_data: bytes = b"",
+        keyring: str | None = None,
+        to_keyring: str | None = None,
+        to_associated_data: bytes | None = None,
+        to_mode: FixedMode | None = None,
+    ) -> ReencryptReport[Any]:
+        """As ``reencrypt_array`` with ``on_error="null"``; also what could not be, and what needed not be."""
+        terms = Reencryption(associated_data, keyring, to_keyring, to_associated_data, to_mode, "null")
+        return operations.report(self._run(operations.reencrypt_array(self._settings, array, terms)))
+
+    def query_tokens(
+        self, values: Iterable[bytes | None], *, keyring: str = "default", associated_data: bytes = b""
+    ) -> list[list[bytes] | None]:
+        """For each value its deterministic ciphertexts under every live data key of a keyring, for predicates.
+
+        A row that was encrypted deterministically before the last rotation has another ciphertext than the same value
+        today; it is always one of the value's tokens.
+
+        Args:
+            values: bytes of at most 8 MiB each, or None.
+            keyring: Whose data keys.
+            associated_data: The bytes that the rows were encrypted with.
+
+        Returns:
+            For each value its tokens, those of the newest data key first; None for None.
+
+        Raises:
+            TypeError: A row is neither bytes nor None.
+            InvalidArgumentError: The keyring does not allow the deterministic mode, or a row is too long.
+            LimitError: One value's tokens are too long for a message.
+            SidekeyError: As its other subclasses say.
+        """
+        done = self._run(operations.query_values(self._settings, values, keyring, associated_data))
+        return done.result()  # type: ignore[no-any-return]
+
+    def query_tokens_array(self, array: AnyArray, *, keyring: str = "default", associated_data: bytes = b"") -> Any:
+        """As ``query_tokens``, for a pyarrow array or chunked array of any type that ``encrypt_array`` takes.
+
+        Returns:
+            A list array, chunked if ``array`` is: for each row the list of its tokens, NULL for NULL. Tokens are
+            fixed-size binary for types of a fixed width w (w + 24); otherwise binary, or large binary over 2 GiB.
+
+        Raises:
+            TypeError: The array's type has no bytes for its rows (list, struct, null, ...).
+            ImportError: pyarrow or numpy is missing: ``pip install 'sidekey[arrow]'``.
+            SidekeyError: As in ``query_tokens``.
+        """
+        return self._run(operations.query_array(self._settings, array, keyring, associated_data)).result()
+
     def server_info(self) -> ServerInfo:
         """What the sidecar says of itself. Raises SidekeyError."""
         ask, question = self._stubs().server_info, info_pb2.GetServerInfoRequest()
@@ -215,10 +350,10 @@ class Client:
             link = self._links.setdefault(pid, Link(self._settings))
         return link.stubs()
 
-    def _run(self, exchange: Exchange[T]) -> Exchange[T]:
+    def _run(self, exchange: C) -> C:
         stubs = self._stubs()
         messages = exchange.messages()
-        first = list(itertools.islice(messages, 2))
+        first = list(itertools.islice(messages, exchange.head))
         if len(first) == 1:
             message = first[0]
             send = stubs.method(message.request)
@@ -227,7 +362,8 @@ class Client:
                 lambda answer: exchange.accept(message, answer),
                 self._settings.attempts(),
             )
-        elif first:
+            first = list(itertools.islice(messages, 1))
+        if first:
             Window(
                 exchange,
                 lambda message, timeout: stubs.method(message.request).future(message.request, timeout=timeout),

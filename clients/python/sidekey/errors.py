@@ -64,22 +64,19 @@ class InvalidArgumentError(SidekeyError, ValueError):
 
 
 class NotFoundError(SidekeyError):
-    """The keyring does not exist."""
+    """The keyring, or the data key that was named, does not exist."""
 
 
 class PermissionDeniedError(SidekeyError):
-    """The caller may not use the keyring, or the KMS denies the sidecar the wrapping key: an operator must act."""
+    """The caller may not do this, or the KMS denies the sidecar the wrapping key: an operator must act."""
 
 
 class KeyStateError(SidekeyError):
-    """The data key is disabled or destroyed, or belongs to another keyring: an operator must act."""
+    """The data key is disabled, destroyed or corrupt, or belongs to another keyring: an operator must act."""
 
 
 class DecryptionError(SidekeyError):
-    """Rows are no ciphertexts of this sidecar, were changed, or were encrypted under other associated data.
-
-    Also raised where the sidecar itself finds a data key corrupt.
-    """
+    """Rows are no ciphertexts of this sidecar, were changed, or were encrypted under other associated data."""
 
 
 class LimitError(SidekeyError):
