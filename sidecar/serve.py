@@ -18,14 +18,16 @@ from sidecar.crypto import selftest
 from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.siv import Path as CipherPath
 from sidecar.http import HttpServer
+from sidecar.keys.administration import Administration
 from sidecar.keys.clock import Clock, SystemClock
 from sidecar.keys.completion import Completion
 from sidecar.keys.data_key import DataKeys
+from sidecar.keys.inventory import Inventory
 from sidecar.keys.keyrings import Keyrings
 from sidecar.keys.lifetime import Lifetime
 from sidecar.keys.outage import Pace
 from sidecar.keys.readiness import Readiness, probe
-from sidecar.keys.terms import KeyringTerms, schedule_of, suite_of
+from sidecar.keys.rewrapping import Rewrapping
 from sidecar.keys.upkeep import Upkeep
 from sidecar.keys.usage import UsageCounts
 from sidecar.keys.wrapping import Wrapper, WrappingKeys
@@ -33,11 +35,12 @@ from sidecar.keystore.port import Keystore
 from sidecar.keystore.watched import WatchedKeystore
 from sidecar.kms.port import Kms
 from sidecar.metrics import Metrics
-from sidecar.parts import keystore_of, make_data_dir, wrapping_keys_of
+from sidecar.parts import keystore_of, make_data_dir, terms_in, wrapping_keys_of
 from sidecar.rpc.admission import Admission, InFlightLimits
 from sidecar.rpc.batches import BatchLimits
 from sidecar.rpc.encryption import DEFAULT_KEYRING, EncryptionService
 from sidecar.rpc.info import InfoService
+from sidecar.rpc.keyring import KeyringService
 from sidecar.rpc.server import RpcServer
 from sidecar.rpc.traffic import Traffic
 
@@ -119,7 +122,7 @@ class Sidecar:
         keystore: Keystore | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """``kms`` (one, or several by name, in their order), ``keystore``, ``clock``: in place of the configured ones."""
+        """``kms`` (one, or several by name, in their order), ``keystore``, ``clock``: in place of the usual ones."""
         self._config = config
         metrics = Metrics()
         clock = clock or SystemClock()
@@ -142,13 +145,20 @@ class Sidecar:
             Pace(config.kms.retries_per_second, config.kms.max_calls_per_second),
             clock,
             metrics,
-            configured=functools.partial(_terms_of, config),
+            configured=terms_in(config),
             may_make=config.may_create_keyring,
             unflushed=self._usage.unflushed,
             max_calls=config.kms.max_concurrent_calls,
             wait_seconds=config.kms.deadline_seconds,
         )
-        self._rpc = _rpc_of(config, self._keyrings, self._usage, self.wrapping_keys, metrics)
+        administration = Administration(
+            self._keystore,
+            Inventory(self._keystore, terms_in(config)),
+            self._keyrings,
+            Rewrapping(self._keystore, self.wrapping_keys),
+            clock,
+        )
+        self._rpc = _rpc_of(config, self._keyrings, self._usage, administration, self.wrapping_keys, metrics)
         self._http = _http_of(config, metrics, self._state)
         self._draining = False
         self._upkeep = Upkeep(
@@ -238,27 +248,24 @@ def _lifetime_of(config: Config) -> Lifetime:
     )
 
 
-def _terms_of(config: Config, keyring: str) -> KeyringTerms:
-    settings = config.keyring_settings(keyring)
-    days = settings.data_key_roll_over_length
-    return KeyringTerms(
-        schedule_of(
-            config.schedule.data_key_roll_over_length if days is None else days, config.schedule.data_key_max_values
-        ),
-        suite_of(settings.default_mode),
-        settings.allow_deterministic,
-    )
-
-
 def _rpc_of(
-    config: Config, keyrings: Keyrings, usage: UsageCounts, wrapping_keys: WrappingKeys, metrics: Metrics
+    config: Config,
+    keyrings: Keyrings,
+    usage: UsageCounts,
+    administration: Administration,
+    wrapping_keys: WrappingKeys,
+    metrics: Metrics,
 ) -> RpcServer:
     server = config.server
     limits = BatchLimits(server.max_message_bytes, server.max_rows)
     in_flight = InFlightLimits(server.max_calls_in_flight, server.max_rows_in_flight, server.max_bytes_in_flight)
+    admission = Admission(in_flight, metrics)
     return RpcServer(
-        EncryptionService(keyrings, usage, Admission(in_flight, metrics), limits, Traffic(metrics)),
+        EncryptionService(keyrings, usage, admission, limits, Traffic(metrics)),
         InfoService(limits, ", ".join(wrapping_keys.names)),
+        KeyringService(
+            administration, admission, may_manage=server.manage_keys, max_message_bytes=server.max_message_bytes
+        ),
         metrics,
         addresses=[str(address) for address in server.listen],
         max_message_bytes=server.max_message_bytes,

@@ -58,8 +58,8 @@ class Administration:
     def __init__(
         self, keystore: Keystore, inventory: Inventory, keyrings: Steering, rewrapping: Rewrapper, clock: Clock
     ) -> None:
+        self.inventory = inventory
         self._keystore = keystore
-        self._inventory = inventory
         self._keyrings = keyrings
         self._rewrapping = rewrapping
         self._clock = clock
@@ -87,7 +87,7 @@ class Administration:
             # That there was no such keyring may be remembered, and must not refuse the one that there is now.
             self._keyrings.forget(name, None)
             await self._keyrings.primary(name)
-        return await self._inventory.keyring(name)
+        return await self.inventory.keyring(name)
 
     async def rotate(self, name: str, *, dry_run: bool = False) -> DataKeyRecord | None:
         """Make a new primary now, and return it; with ``dry_run`` the one that it would replace, None for none.
@@ -96,14 +96,15 @@ class Administration:
             UnknownKeyringError: there is no such keyring.
             SidekeyError: the KMS is away or refuses; nothing has changed then.
         """
-        replaced = (await self._inventory.keyring(name)).primary
+        replaced = (await self.inventory.keyring(name)).primary
         if dry_run:
             return replaced
         try:
             record = await self._keyrings.rotate(name)
-        finally:
-            # Also where the answer was lost: the new primary may be stored all the same.
+        except BaseException:
+            # Where the answer was lost, or nobody waits for it any more, there may be a new primary all the same.
             self._keyrings.forget(name, None)
+            raise
         log.info(
             "keyring_rotated",
             keyring=name,
@@ -122,13 +123,13 @@ class Administration:
             NoSuchKeyError: the keystore has no such data key.
             StateTransitionError: its state may not go there; the text says what must come first.
         """
-        key = await self._inventory.key(key_id)
+        key = await self.inventory.key(key_id)
         if (why := refusal(key.record, state, is_primary=key.is_primary)) is not None:
             raise StateTransitionError(why)
         if dry_run or key.record.state is state:
             return key
         await self._set_state(key.record, state)
-        return await self._inventory.key(key_id)
+        return await self.inventory.key(key_id)
 
     async def rewrap(self, keyring: str | None, *, after: Position | None, limit: int, dry_run: bool) -> RewrapPage:
         """Wrap the next ``limit`` data keys anew under the configured wrapping keys; a page again finds them done.
@@ -138,7 +139,7 @@ class Administration:
         """
         if keyring is not None:
             check_name(keyring)
-            await self._inventory.must_have(keyring)
+            await self.inventory.must_have(keyring)
         page = await self._rewrapping.page(keyring, after, limit, dry_run=dry_run)
         log.info(
             "rewrap_page",
@@ -159,7 +160,7 @@ class Administration:
             )
         if settings.default_mode is not None and settings.default_mode not in MODES:
             raise InvalidRequestError(f"the default mode must be one of: {', '.join(MODES)}")
-        terms = self._inventory.terms(name, settings)
+        terms = self.inventory.terms(name, settings)
         if terms.default_suite is Suite.DETERMINISTIC and not terms.allow_deterministic:
             raise InvalidRequestError(
                 f"keyring {name!r} would have the deterministic mode as its default and not allow it: set the default "

@@ -11,7 +11,6 @@ from sidekey.v1 import keyring_pb2_grpc as pb_grpc
 
 from sidecar.errors import InvalidRequestError, LimitExceededError, ManagementOffError
 from sidecar.keys.administration import Administration
-from sidecar.keys.inventory import Inventory
 from sidecar.rpc.admission import Admission
 from sidecar.rpc.keyring_messages import key_message, keyring_message, primary_message, settings_of, state_of, time_of
 from sidecar.rpc.page_tokens import Listing
@@ -30,14 +29,12 @@ class KeyringService(pb_grpc.KeyringServiceServicer):
 
     def __init__(
         self,
-        inventory: Inventory,
         administration: Administration,
         admission: Admission,
         *,
         may_manage: bool,
         max_message_bytes: int,
     ) -> None:
-        self._inventory = inventory
         self._administration = administration
         self._admission = admission
         self._may_manage = may_manage
@@ -60,7 +57,9 @@ class KeyringService(pb_grpc.KeyringServiceServicer):
     ) -> pb.GetKeyringResponse:
         """One keyring."""
         with self._admission.admit(0, 0):
-            return pb.GetKeyringResponse(keyring=keyring_message(await self._inventory.keyring(request.name)))
+            return pb.GetKeyringResponse(
+                keyring=keyring_message(await self._administration.inventory.keyring(request.name))
+            )
 
     async def ListKeyrings(  # noqa: N802
         self, request: pb.ListKeyringsRequest, context: _Context
@@ -70,7 +69,7 @@ class KeyringService(pb_grpc.KeyringServiceServicer):
         listing = Listing("ListKeyrings")
         after = listing.name(request.page_token)
         with self._admission.admit(0, 0):
-            page = await self._inventory.keyrings(after=after, limit=size)
+            page = await self._administration.inventory.keyrings(after=after, limit=size)
         answer = pb.ListKeyringsResponse(keyrings=[keyring_message(each) for each in page.keyrings])
         if page.next is not None:
             answer.next_page_token = listing.token(page.next)
@@ -95,7 +94,7 @@ class KeyringService(pb_grpc.KeyringServiceServicer):
         listing = Listing("ListKeys", request.keyring, sorted(states), unused_since and unused_since.isoformat())
         after = listing.position(request.page_token)
         with self._admission.admit(0, 0):
-            page = await self._inventory.keys(
+            page = await self._administration.inventory.keys(
                 request.keyring or None, after=after, limit=size, unused_since=unused_since, states=states
             )
         answer = pb.ListKeysResponse(keys=[key_message(each) for each in page.keys])

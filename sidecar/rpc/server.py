@@ -9,18 +9,20 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from sidekey.v1 import encryption_pb2, encryption_pb2_grpc, info_pb2, info_pb2_grpc
+from sidekey.v1 import encryption_pb2, encryption_pb2_grpc, info_pb2, info_pb2_grpc, keyring_pb2, keyring_pb2_grpc
 
 from sidecar.errors import StartupError
 from sidecar.metrics import Metrics
 from sidecar.rpc.boundary import Boundary
 from sidecar.rpc.encryption import EncryptionService
 from sidecar.rpc.info import InfoService
+from sidecar.rpc.keyring import KeyringService
 from sidecar.rpc.options import server_options
 from sidecar.rpc.sockets import SocketLock
 
 ENCRYPTION_SERVICE = encryption_pb2.DESCRIPTOR.services_by_name["EncryptionService"].full_name
 _INFO_SERVICE = info_pb2.DESCRIPTOR.services_by_name["InfoService"].full_name
+_KEYRING_SERVICE = keyring_pb2.DESCRIPTOR.services_by_name["KeyringService"].full_name
 _UNIX = "unix://"
 _LAST_WORDS_SECONDS = 0.25
 
@@ -34,6 +36,7 @@ class RpcServer:
         self,
         encryption: EncryptionService,
         info: InfoService,
+        keyring: KeyringService,
         metrics: Metrics,
         *,
         addresses: Sequence[str],
@@ -46,10 +49,11 @@ class RpcServer:
         self._boundary = Boundary(metrics)
         self._server = grpc.aio.server(interceptors=[self._boundary], options=server_options(max_message_bytes))
         encryption_pb2_grpc.add_EncryptionServiceServicer_to_server(encryption, self._server)
+        keyring_pb2_grpc.add_KeyringServiceServicer_to_server(keyring, self._server)
         info_pb2_grpc.add_InfoServiceServicer_to_server(info, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if with_reflection:
-            names = (ENCRYPTION_SERVICE, _INFO_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names = (ENCRYPTION_SERVICE, _KEYRING_SERVICE, _INFO_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
 
     async def start(self) -> list[str]:
