@@ -4,10 +4,13 @@ Labels hold only words of this program, and names of keyrings and plugins from t
 id, an associated data or anything else that a caller chose.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 _CALL_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _KMS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+# When a counter was made is when the process was, so a series for each that says so only doubles what is stored.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -39,6 +42,12 @@ class Metrics:
             "sidekey_cache_evictions", "Data keys that left the cache before their expiry.", ["cause"], registry=r
         )
         self.cache_size = Gauge("sidekey_cache_size", "Data keys in the cache.", registry=r)
+        self.cache_stale = Gauge(
+            "sidekey_cache_stale", "Data keys in the cache that an outage keeps past their TTL.", registry=r
+        )
+        self.corrupt_data_keys = Counter(
+            "sidekey_corrupt_data_keys", "Looks at data keys that are not what was stored.", registry=r
+        )
         self.kms_calls = Counter("sidekey_kms_calls", "Calls to a KMS.", ["kms", "operation", "result"], registry=r)
         self.kms_seconds = Histogram(
             "sidekey_kms_seconds", "Time of a call to a KMS.", ["kms", "operation"], buckets=_KMS_BUCKETS, registry=r
@@ -47,6 +56,12 @@ class Metrics:
             "sidekey_incomplete_data_keys", "Data keys seen that a configured wrapping key has not wrapped.", registry=r
         )
         self.keystore_errors = Counter("sidekey_keystore_errors", "Failed calls to the keystore.", registry=r)
+        self.data_keys_made = Counter(
+            "sidekey_data_keys_made",
+            "Data keys made: a keyring's first, by rollover, by rotation.",
+            ["cause"],
+            registry=r,
+        )
         self.rollovers = Counter("sidekey_rollovers", "Attempts to roll a keyring over.", ["result"], registry=r)
         self.primary_created = Gauge(
             "sidekey_primary_created_timestamp_seconds", "When the primary was made.", ["keyring"], registry=r

@@ -38,9 +38,10 @@ from sidecar.metrics import Metrics
 from sidecar.parts import keystore_of, make_data_dir, terms_in, wrapping_keys_of
 from sidecar.rpc.admission import Admission, InFlightLimits
 from sidecar.rpc.batches import BatchLimits
-from sidecar.rpc.encryption import DEFAULT_KEYRING, EncryptionService
+from sidecar.rpc.encryption import EncryptionService
 from sidecar.rpc.info import InfoService
 from sidecar.rpc.keyring import KeyringService
+from sidecar.rpc.requests import DEFAULT_KEYRING
 from sidecar.rpc.server import RpcServer
 from sidecar.rpc.traffic import Traffic
 

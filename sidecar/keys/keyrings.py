@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
+import hashlib
 import random
-from collections.abc import Callable, Iterable
-from typing import Literal
+import secrets
+from collections.abc import Callable, Iterable, Sequence
 
 from sidecar.crypto.cipher import DataKeyCipher
-from sidecar.crypto.format import RowFailure
+from sidecar.crypto.format import RowFailure, Suite
 from sidecar.errors import (
     RETRYABLE,
     CorruptKeyError,
@@ -23,9 +24,16 @@ from sidecar.errors import (
 )
 from sidecar.keys.clock import Clock
 from sidecar.keys.data_key import DataKey, DataKeys
-from sidecar.keys.primaries import Primaries
-from sidecar.keys.refreshing import Fetched, Lifetime, RefreshingCache
-from sidecar.keys.rollover import RolloverSchedule
+from sidecar.keys.lifetime import Fetched, Lifetime
+from sidecar.keys.live import live_key_ids
+from sidecar.keys.outage import Outage, Pace
+from sidecar.keys.primaries import Primaries, Primary
+from sidecar.keys.refreshing import RefreshingCache
+from sidecar.keys.sparing import SparingWrapper
+from sidecar.keys.telling import DataKeyEvents, KeyringEvents
+from sidecar.keys.terms import KeyringTerms
+from sidecar.keys.wrapping import Wrapper
+from sidecar.keystore.gathering import GatheringKeystore
 from sidecar.keystore.port import DataKeyRecord, Keystore
 from sidecar.metrics import Metrics
 
@@ -44,61 +52,69 @@ _FAILURES: dict[type[SidekeyError], RowFailure] = {
 }
 
 _PERMANENT = tuple(set(_FAILURES).difference(RETRYABLE))
-
-
-class _DataKeyEvents:
-    """The data key cache's events as metrics."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._lookups = {r: metrics.cache_lookups.labels(r) for r in ("hit", "stale", "miss")}
-        self._refreshes = {r: metrics.cache_refreshes.labels(r) for r in ("ok", "retry", "gone")}
-        self._evictions = {c: metrics.cache_evictions.labels(c) for c in ("capacity", "refused")}
-        self._size = metrics.cache_size
-
-    def lookup(self, result: Literal["hit", "stale", "miss"]) -> None:
-        self._lookups[result].inc()
-
-    def refreshed(self, result: Literal["ok", "retry", "gone"]) -> None:
-        self._refreshes[result].inc()
-
-    def evicted(self, cause: Literal["capacity", "refused"]) -> None:
-        self._evictions[cause].inc()
-
-    def size(self, entries: int) -> None:
-        self._size.set(entries)
-
-
-class _NoEvents:
-    """Primaries are records, not keys: they have no metrics of a cache."""
-
-    def lookup(self, result: str) -> None: ...
-    def refreshed(self, result: str) -> None: ...
-    def evicted(self, cause: str) -> None: ...
-    def size(self, entries: int) -> None: ...
+_CHANGED = (KeyDisabledError, KeyDestroyedError, UnknownKeyError)
 
 
 class Keyrings:
-    """The data keys of all keyrings, from the cache wherever they are in it. For one event loop."""
+    """The data keys of all keyrings, from the cache wherever they are in it. For one event loop.
+
+    Args:
+        make_data_keys: over this keystore and these wrapping keys, which spare the ones that are given.
+        configured: the terms of a keyring in this sidecar's configuration; what is stored of it by call wins.
+        may_make: whether a keyring of this name may be made on first use.
+        unflushed: values encrypted here under a data key that the keystore has not counted yet.
+        max_calls: wraps and unwraps at one time; others wait for their turn, for at most ``wait_seconds``.
+        jitter: a random number in [0, 1).
+        spread: for a data key's id where in the lead window of its rollover this sidecar comes, in [0, 1).
+    """
 
     def __init__(
         self,
         keystore: Keystore,
-        data_keys: DataKeys,
-        schedule: RolloverSchedule,
+        wrapper: Wrapper,
+        make_data_keys: Callable[[Keystore, Wrapper], DataKeys],
         lifetime: Lifetime,
+        pace: Pace,
         clock: Clock,
         metrics: Metrics,
         *,
+        configured: Callable[[str], KeyringTerms],
         may_make: Callable[[str], bool],
+        unflushed: Callable[[str], int],
+        max_calls: int = 16,
+        wait_seconds: float = 5.0,
         jitter: Callable[[], float] = random.random,
+        spread: Callable[[str], float] | None = None,
     ) -> None:
-        self._data_keys = data_keys
-        self._keys: RefreshingCache[str, DataKey] = RefreshingCache(
-            self._load, lifetime, clock, _DataKeyEvents(metrics), jitter
+        self._keystore = keystore
+        self._clock = clock
+        self._jitter = jitter
+        self._corrupt = metrics.corrupt_data_keys
+        # Apart: what the KMS does to data keys says nothing of how the keystore finds primaries.
+        of_keys, of_primaries, of_lists = (Outage(pace.retries_per_second, clock, jitter) for _ in range(3))
+        self._data_keys = make_data_keys(
+            GatheringKeystore(keystore), SparingWrapper(wrapper, of_keys, max_calls, wait_seconds)
         )
-        self._finder = Primaries(keystore, data_keys, schedule, clock, metrics, may_make, self._add)
-        self._primaries: RefreshingCache[str, DataKeyRecord] = RefreshingCache(
-            self._find_primary, lifetime, clock, _NoEvents(), jitter
+        self._events = DataKeyEvents(metrics, clock)
+        self._keys: RefreshingCache[str, DataKey] = RefreshingCache(
+            self._load, lifetime, clock, self._events, jitter, of_keys, pace
+        )
+        self._finder = Primaries(
+            keystore,
+            self._data_keys,
+            clock,
+            metrics,
+            configured=configured,
+            may_make=may_make,
+            unflushed=unflushed,
+            spread=spread or _own_spread(secrets.token_bytes(32)),
+            on_made=self._add,
+        )
+        self._primaries: RefreshingCache[str, Primary] = RefreshingCache(
+            self._find_primary, lifetime, clock, KeyringEvents(clock), jitter, of_primaries, pace
+        )
+        self._lists: RefreshingCache[str, tuple[str, ...]] = RefreshingCache(
+            self._find_live, lifetime, clock, KeyringEvents(clock), jitter, of_lists, pace
         )
 
     @property
@@ -106,20 +122,47 @@ class Keyrings:
         """Data keys that can work now, whatever becomes of the KMS."""
         return len(self._keys)
 
+    @property
+    def stale_keys(self) -> int:
+        """Of these, those that an outage keeps past their TTL."""
+        return self._events.stale_keys
+
+    async def encryption(self, keyring: str, suite: Suite | None) -> tuple[DataKey, Suite]:
+        """The data key that encrypts for a keyring now, and the suite to use; None asks for the keyring's default.
+
+        Raises:
+            ModeNotAllowedError: the suite is deterministic, and the keyring does not allow it.
+            SidekeyError: as ``primary``.
+        """
+        found = await self._primaries.get(keyring)
+        chosen = found.terms.suite(keyring, suite)
+        return await self._key_of(keyring, found), chosen
+
     async def primary(self, keyring: str) -> DataKey:
         """The data key that encrypts for a keyring now.
 
         Raises:
             SidekeyError: the keyring is unknown, or its primary cannot be had.
         """
-        record = await self._primaries.get(keyring)
+        return await self._key_of(keyring, await self._primaries.get(keyring))
+
+    async def live(self, keyring: str) -> Sequence[DataKey]:
+        """All enabled data keys of a keyring, the newest first.
+
+        What another sidecar has made or enabled is among them after the TTL of the cache at the latest.
+
+        Raises:
+            UnknownKeyringError: there is no such keyring.
+            LimitExceededError: there are more than 1,000.
+            SidekeyError: one of them cannot be had; a query without it would silently miss rows.
+        """
+        key_ids = await self._lists.get(keyring)
         try:
-            return await self._keys.get(record.key_id)
-        except (KeyDisabledError, KeyDestroyedError, UnknownKeyError):
-            # Its state has changed since this keyring was looked up: another generation is the primary by now.
-            self._primaries.evict(keyring)
-        record = await self._primaries.get(keyring)
-        return await self._keys.get(record.key_id)
+            return await self._all(key_ids)
+        except _CHANGED:
+            # The state of one has changed since the list was made.
+            self._lists.evict(keyring)
+        return await self._all(await self._lists.get(keyring))
 
     async def for_decryption(
         self, key_ids: Iterable[str], keyring: str | None
@@ -142,15 +185,54 @@ class Keyrings:
             found.update(zip(missing, answers, strict=True))
         return found
 
+    async def rotate(self, keyring: str) -> DataKeyRecord:
+        """Make a new primary now, which encrypts here from the next call on; others follow as ``rollover`` says.
+
+        Raises:
+            UnknownKeyringError: there is no such keyring, and none may be made.
+            SidekeyError: the keystore or the KMS is away or refuses; the old primary goes on.
+        """
+        since = self._clock.monotonic()
+        found = await self._finder.rotate(keyring)
+        self._primaries.put(keyring, found, since=since)
+        self._lists.forget(keyring)
+        return found.record
+
+    def forget(self, keyring: str, key_id: str | None) -> None:
+        """Look up anew what was just changed: a keyring's primary, settings and live data keys, and the data key."""
+        self._primaries.forget(keyring)
+        self._lists.forget(keyring)
+        if key_id is not None:
+            self._keys.forget(key_id)
+
     def sweep(self) -> None:
         """Called now and then: refreshes what is in use ahead of its expiry, and drops what has expired."""
-        self._keys.sweep()
-        self._primaries.sweep()
+        for cache in (self._keys, self._primaries, self._lists):
+            cache.sweep()
 
     async def close(self) -> None:
         """Forget all data keys."""
-        await self._primaries.close()
-        await self._keys.close()
+        await self._finder.close()
+        for cache in (self._primaries, self._lists, self._keys):
+            await cache.close()
+
+    async def _key_of(self, keyring: str, found: Primary) -> DataKey:
+        try:
+            return await self._keys.get(found.record.key_id)
+        except _CHANGED:
+            # Its state has changed since this keyring was looked up: another generation is the primary by now.
+            self._primaries.evict(keyring)
+        found = await self._primaries.get(keyring)
+        return await self._keys.get(found.record.key_id)
+
+    async def _all(self, key_ids: Sequence[str]) -> Sequence[DataKey]:
+        answers = await asyncio.gather(*(self._keys.get(key_id) for key_id in key_ids), return_exceptions=True)
+        found: list[DataKey] = []
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+            found.append(answer)
+        return found
 
     async def _try(self, key_id: str, keyring: str | None) -> DataKeyCipher | RowFailure:
         try:
@@ -159,23 +241,44 @@ class Keyrings:
             return _FAILURES[type(error)]
 
     async def _load(self, key_id: str) -> Fetched[DataKey]:
-        return Fetched(await self._data_keys.load(key_id))
+        try:
+            return Fetched(await self._data_keys.load(key_id))
+        except CorruptKeyError:
+            self._corrupt.inc()
+            raise
 
-    async def _find_primary(self, keyring: str) -> Fetched[DataKeyRecord]:
-        record = await self._finder.find(keyring)
+    async def _find_primary(self, keyring: str) -> Fetched[Primary]:
+        found = await self._finder.find(keyring)
         # The data key before the record that names it: a rollover by another sidecar then makes no call wait for the
         # KMS, and in an outage the primary that is known here goes on. What a retry cannot mend is left to ``primary``.
         with contextlib.suppress(*_PERMANENT):
-            await self._keys.get(record.key_id)
-        wait = self._finder.seconds_to_rollover(record)
+            await self._keys.get(found.record.key_id)
+        listed = self._lists.glance(keyring)
+        if listed is not None and found.record.key_id not in listed:
+            self._lists.forget(keyring)
+        wait = self._finder.seconds_to_rollover(found)
         # Overdue after an attempt just now: the rollover failed, and is tried again before long.
-        return Fetched(record, wait if wait > 0 else _RETRY_ROLLOVER_SECONDS)
+        return Fetched(found, wait if wait > 0 else _RETRY_ROLLOVER_SECONDS * (1 + self._jitter() / 2))
+
+    async def _find_live(self, keyring: str) -> Fetched[tuple[str, ...]]:
+        return Fetched(await live_key_ids(self._keystore, keyring))
 
     def _add(self, data_key: DataKey, since: float) -> None:
         self._keys.put(data_key.key_id, data_key, since=since)
+        self._lists.forget(data_key.keyring)
 
 
 def _cipher_of(data_key: DataKey, keyring: str | None) -> DataKeyCipher | RowFailure:
     if keyring is not None and data_key.keyring != keyring:
         return RowFailure.WRONG_KEYRING
     return data_key.cipher
+
+
+def _own_spread(seed: bytes) -> Callable[[str], float]:
+    """For each data key the same number in [0, 1) every time, and in every sidecar another."""
+
+    def spread(key_id: str) -> float:
+        digest = hashlib.blake2b(key_id.encode(), key=seed, digest_size=8).digest()
+        return (int.from_bytes(digest, "big") >> 11) / 2.0**53
+
+    return spread

@@ -1,22 +1,28 @@
 """A cache whose entries are fetched once however many ask, and again ahead of their expiry while they are in use.
 
-Owns lifetimes, single flight and refresh-ahead, on top of ``cachetools``; knows nothing of what it holds.
+Owns lifetimes, single flight and refresh-ahead; knows nothing of what it holds. How often it calls in trouble is for
+``outage`` to say.
 """
 
 import asyncio
-import math
+import heapq
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
 import structlog
-from cachetools import Cache, TLRUCache, TTLCache
+from cachetools import TLRUCache
 
 from sidecar.errors import RETRYABLE, SidekeyError
 from sidecar.keys.clock import Clock
+from sidecar.keys.lifetime import Fetched, Lifetime
+from sidecar.keys.outage import Outage, Pace, TokenBucket, fresh
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+_K = TypeVar("_K", contravariant=True)
+_V = TypeVar("_V", contravariant=True)
 
 _FIRST_RETRY_SECONDS = 1.0
 _LONGEST_RETRY_SECONDS = 30.0
@@ -24,40 +30,23 @@ _LONGEST_RETRY_SECONDS = 30.0
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Lifetime:
-    """How long entries live; all counted from the moment before their fetch began."""
-
-    ttl_seconds: float
-    """After this an entry is gone, whatever the reason that it was not refreshed."""
-    jitter_fraction: float
-    """By up to this fraction of the TTL an entry is refreshed and expires earlier, so that entries do not in step."""
-    refresh_after_fraction: float
-    """From this fraction of its life on, an entry in use is fetched again in the background."""
-    failure_seconds: float
-    """For so long a permanent failure is remembered, so that asking again costs nothing; 0: not at all."""
-    max_entries: int
-    max_background_fetches: int = 64
-
-    def __post_init__(self) -> None:
-        """Refuse what would mean "for ever" or "never"."""
-        if not 0 < self.ttl_seconds < math.inf:
-            raise ValueError("the TTL must be more than 0 seconds")
-        if not (0 <= self.jitter_fraction < 1 and 0 < self.refresh_after_fraction < 1):
-            raise ValueError("jitter must be in [0, 1) and refresh-after in (0, 1)")
-        if not 0 <= self.failure_seconds < math.inf or self.max_entries < 1 or self.max_background_fetches < 1:
-            raise ValueError("failures must not be remembered for ever, and there must be room for an entry")
-
-
-class Events(Protocol):
+class Events(Protocol[_K, _V]):
     """What the cache tells of itself; called synchronously."""
 
     def lookup(self, result: Literal["hit", "stale", "miss"]) -> None:
-        """An entry was asked for; ``stale``: it was served although its last refresh failed."""
+        """An entry was asked for; ``stale``: it was served although its refresh met an outage."""
         ...
 
-    def refreshed(self, result: Literal["ok", "retry", "gone"]) -> None:
-        """A refresh ended; ``retry``: an outage, the entry goes on; ``gone``: a permanent failure, it left."""
+    def refreshed(self, key: _K) -> None:
+        """A refresh brought a new value."""
+        ...
+
+    def postponed(self, key: _K, value: _V, reason: str) -> None:
+        """A refresh met an outage or a defect: the entry goes on."""
+        ...
+
+    def refused(self, key: _K, value: _V, error: SidekeyError) -> None:
+        """A refresh met a permanent failure: the entry left."""
         ...
 
     def evicted(self, cause: Literal["capacity", "refused"]) -> None:
@@ -68,14 +57,9 @@ class Events(Protocol):
         """The number of entries changed."""
         ...
 
-
-@dataclass(frozen=True, slots=True)
-class Fetched(Generic[V]):
-    """What a fetch brings."""
-
-    value: V
-    refresh_within_seconds: float = math.inf
-    """When the value wants to be fetched again although its life goes on."""
+    def stale(self, entries: int) -> None:
+        """So many entries are past their TTL; told with each sweep."""
+        ...
 
 
 @dataclass(slots=True)
@@ -83,26 +67,13 @@ class _Entry(Generic[V]):
     value: V
     refresh_at: float
     expires_at: float
-    used: bool = False
-    """Asked for since it was fetched: only such entries are refreshed."""
+    stale_at: float
+    """Its end, whatever happens."""
+    used_at: float | None = None
+    """When it was last asked for since it was fetched: only an entry in use is refreshed."""
+    carried: bool = False
+    """An outage has kept it from being refreshed: it may go on past its TTL."""
     failed_refreshes: int = 0
-
-
-class _Entries(TLRUCache[K, _Entry[V]]):
-    """Entries by their own expiry; tells of those that leave for want of room."""
-
-    def __init__(self, max_entries: int, timer: Callable[[], float], on_capacity: Callable[[], None]) -> None:
-        super().__init__(max_entries, lambda _key, entry, _now: entry.expires_at, timer)
-        self._on_capacity = on_capacity
-
-    def glance(self, key: K) -> _Entry[V] | None:
-        """The entry, if it is alive, without moving it away from the least recently used."""
-        return Cache.__getitem__(self, key) if key in self else None
-
-    def popitem(self) -> tuple[K, _Entry[V]]:
-        """Called by cachetools to make room."""
-        self._on_capacity()
-        return super().popitem()
 
 
 class RefreshingCache(Generic[K, V]):
@@ -117,8 +88,10 @@ class RefreshingCache(Generic[K, V]):
         fetch: Callable[[K], Awaitable[Fetched[V]]],
         lifetime: Lifetime,
         clock: Clock,
-        events: Events,
+        events: Events[K, V],
         jitter: Callable[[], float],
+        outage: Outage,
+        pace: Pace,
     ) -> None:
         """``jitter`` gives a random number in [0, 1)."""
         self._fetch = fetch
@@ -126,31 +99,46 @@ class RefreshingCache(Generic[K, V]):
         self._clock = clock
         self._events = events
         self._jitter = jitter
-        self._entries: _Entries[K, V] = _Entries(
-            lifetime.max_entries, clock.monotonic, lambda: events.evicted("capacity")
-        )
-        self._failures: TTLCache[K, SidekeyError] = TTLCache(
-            lifetime.max_entries, lifetime.failure_seconds, clock.monotonic
+        self._outage = outage
+        self._refreshes = TokenBucket(pace.refreshes_per_second, clock)
+        self._behind = False
+        """The last sweep could not start all that was due: only sweeps refresh then, the most urgent first."""
+        self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
+        """The least recently used first."""
+        self._failures: TLRUCache[K, tuple[SidekeyError, float]] = TLRUCache(
+            lifetime.max_entries, lambda _key, failure, _now: failure[1], clock.monotonic
         )
         self._flights: dict[K, asyncio.Task[V]] = {}
+        """The fetch of each key that its callers wait for."""
+        self._tasks: set[asyncio.Task[V]] = set()
+        """All fetches under way, those that were disowned included."""
 
     def peek(self, key: K) -> V | None:
         """The value if it is here and alive, counted as a use; starts its refresh where that is due."""
-        try:
-            entry = self._entries[key]
-        except KeyError:
+        now = self._clock.monotonic()
+        entry = self._living(key, now)
+        if entry is None:
             return None
-        entry.used = True
-        self._events.lookup("stale" if entry.failed_refreshes else "hit")
-        if entry.refresh_at <= self._clock.monotonic():
-            self._fly_for(key)
+        self._entries.move_to_end(key)
+        entry.used_at = now
+        self._events.lookup("stale" if entry.carried else "hit")
+        if entry.refresh_at <= now and key not in self._flights:
+            entry.carried = entry.carried or self._outage.lasts
+            if not self._behind:
+                self._refresh(key)
         return entry.value
+
+    def glance(self, key: K) -> V | None:
+        """The value if it is here and alive; no use of it, and no event."""
+        entry = self._living(key, self._clock.monotonic())
+        return None if entry is None else entry.value
 
     async def get(self, key: K) -> V:
         """The value, fetched if it is not here.
 
         Raises:
-            SidekeyError: what the fetch raised, or raised so lately that it is remembered.
+            SidekeyError: what the fetch raised, or raised so lately that it is remembered; in an outage what another
+                key's fetch raised.
         """
         value = self.peek(key)
         if value is not None:
@@ -158,20 +146,26 @@ class RefreshingCache(Generic[K, V]):
         self._events.lookup("miss")
         known = self._failures.get(key)
         if known is not None:
-            raise _fresh(known)
+            raise fresh(known[0])
+        if key not in self._flights:
+            self._outage.check(key)
         try:
             # Shielded: when this caller is cancelled, the flight goes on for the others and for the cache.
             value = await asyncio.shield(self._fly_for(key))
         except SidekeyError as error:
-            raise _fresh(error) from None
-        entry = self._entries.get(key)
+            raise fresh(error) from None
+        now = self._clock.monotonic()
+        entry = self._living(key, now)
         if entry is not None:
-            entry.used = True
+            entry.used_at = now
         return value
 
     def put(self, key: K, value: V, *, since: float) -> None:
-        """Add a value that came by another way, alive from the moment ``since`` of the monotonic clock."""
-        self._failures.pop(key, None)
+        """Add a value that came by another way, alive from the moment ``since`` of the monotonic clock.
+
+        A fetch that is under way does not replace it.
+        """
+        self.disown(key)
         self._store(key, Fetched(value), since)
 
     def evict(self, key: K) -> None:
@@ -180,31 +174,90 @@ class RefreshingCache(Generic[K, V]):
             self._events.evicted("refused")
         self._events.size(len(self._entries))
 
-    def sweep(self) -> None:
-        """Drop what has expired, and start the refreshes that are due for entries in use, a bounded number at once."""
-        now = self._clock.monotonic()
-        self._entries.expire()
+    def forget(self, key: K) -> None:
+        """Drop whatever is known of a key, what a fetch under way is about to bring included: it has just changed."""
+        self.disown(key)
+        self._entries.pop(key, None)
         self._events.size(len(self._entries))
-        for key in list(self._entries):
-            if len(self._flights) >= self._lifetime.max_background_fetches:
-                return
-            entry = self._entries.glance(key)
-            if entry is not None and entry.used and entry.refresh_at <= now:
-                self._fly_for(key)
+
+    def disown(self, key: K) -> None:
+        """Forget that a fetch of this key failed, and let one that is under way answer its callers alone."""
+        self._failures.pop(key, None)
+        self._flights.pop(key, None)
+
+    def sweep(self) -> None:
+        """Drop what has expired, and start refreshes that are due for entries in use, the most urgent first.
+
+        As many at once as the pace and, in an outage, its budget have room for.
+        """
+        now = self._clock.monotonic()
+        due, stale = self._look_through(now)
+        self._events.size(len(self._entries))
+        self._events.stale(stale)
+        started = 0
+        room = max(0, self._lifetime.max_background_fetches - len(self._flights))
+        for _, key in heapq.nsmallest(room, due, key=lambda urgency: urgency[0]):
+            if not self._refresh(key):
+                break
+            started += 1
+        self._behind = started < len(due)
 
     def __len__(self) -> int:
         """Entries that are alive."""
-        return len(self._entries)
+        now = self._clock.monotonic()
+        return sum(self._alive(entry, now) for entry in self._entries.values())
 
     async def close(self) -> None:
         """Cancel what is under way and forget everything."""
-        flights = list(self._flights.values())
-        for flight in flights:
-            flight.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._entries.clear()
         self._failures.clear()
         self._events.size(0)
+        self._events.stale(0)
+
+    def _alive(self, entry: _Entry[V], now: float) -> bool:
+        if now < entry.expires_at:
+            return True
+        if entry.used_at is None or now >= entry.stale_at or now >= entry.used_at + self._lifetime.ttl_seconds:
+            return False
+        return entry.carried or self._outage.covered(entry.expires_at)
+
+    def _living(self, key: K, now: float) -> _Entry[V] | None:
+        entry = self._entries.get(key)
+        if entry is not None and not self._alive(entry, now):
+            del self._entries[key]
+            return None
+        return entry
+
+    def _look_through(self, now: float) -> tuple[list[tuple[float, K]], int]:
+        """Drop the dead; those that want a refresh with the moment of their end, and how many are past their TTL."""
+        due: list[tuple[float, K]] = []
+        dead: list[K] = []
+        stale = 0
+        for key, entry in self._entries.items():
+            if not self._alive(entry, now):
+                dead.append(key)
+                continue
+            stale += now >= entry.expires_at
+            if entry.used_at is None or entry.refresh_at > now or key in self._flights:
+                continue
+            entry.carried = entry.carried or self._outage.lasts
+            due.append((entry.stale_at, key))
+        for key in dead:
+            del self._entries[key]
+        return due, stale
+
+    def _refresh(self, key: K) -> bool:
+        """Start a refresh if there is room for it; in an outage the entry goes on without a call of its own."""
+        if len(self._flights) >= self._lifetime.max_background_fetches:
+            return False
+        if not (self._outage.lets(key) if self._outage.lasts else self._refreshes.take()):
+            return False
+        self._fly_for(key)
+        return True
 
     def _fly_for(self, key: K) -> asyncio.Task[V]:
         """The one fetch under way for the key, begun now if there is none."""
@@ -212,59 +265,88 @@ class RefreshingCache(Generic[K, V]):
         if flight is None:
             flight = asyncio.create_task(self._fly(key), name="sidekey-fetch")
             self._flights[key] = flight
+            self._tasks.add(flight)
             flight.add_done_callback(lambda done: self._landed(key, done))
         return flight
 
     def _landed(self, key: K, flight: asyncio.Task[V]) -> None:
-        self._flights.pop(key, None)
+        self._outage.landed(key)
+        self._tasks.discard(flight)
+        if self._flights.get(key) is flight:
+            del self._flights[key]
         if not flight.cancelled():
             flight.exception()  # retrieved here, since a refresh has nobody who waits for it
 
     async def _fly(self, key: K) -> V:
         since = self._clock.monotonic()
-        refresh = key in self._entries
+        number = self._outage.number
+        refreshed = self._living(key, since)
         try:
             fetched = await self._fetch(key)
         except RETRYABLE as error:
-            self._outage(key, error)
+            self._outage.failed(error, number)
+            if self._is_awaited(key):
+                self._postpone(key, error)
             raise
         except SidekeyError as error:
-            self._failures[key] = error
-            if refresh:
-                self._events.refreshed("gone")
-                log.warning("cached_entry_refused", reason=error.reason)
-            self.evict(key)
+            self._outage.refused(error)
+            if self._is_awaited(key):
+                self._refuse(key, error, refreshed)
             raise
         except Exception as error:
             log.error("fetch_defect", error=type(error).__name__)  # noqa: TRY400  (a foreign text stays out of the log)
-            self._outage(key, error)
+            if self._is_awaited(key):
+                self._carry_on(key, type(error).__name__)
             raise
-        self._store(key, fetched, since)
-        if refresh:
-            self._events.refreshed("ok")
+        self._outage.succeeded()
+        if self._is_awaited(key):
+            self._failures.pop(key, None)
+            self._store(key, fetched, since)
+            if refreshed is not None:
+                self._events.refreshed(key)
         return fetched.value
 
+    def _is_awaited(self, key: K) -> bool:
+        """Whether the flight that runs is the key's own still, and was not disowned."""
+        return self._flights.get(key) is asyncio.current_task()
+
     def _store(self, key: K, fetched: Fetched[V], since: float) -> None:
-        life = self._lifetime.ttl_seconds * (1 - self._lifetime.jitter_fraction * self._jitter())
-        refresh_after = min(life * self._lifetime.refresh_after_fraction, fetched.refresh_within_seconds)
-        # Versions of cachetools differ in whether an entry that is dead on arrival replaces a living one: it does here.
+        lifetime = self._lifetime
+        life = lifetime.ttl_seconds * (1 - lifetime.jitter_fraction * self._jitter())
+        refresh_after = min(life * lifetime.refresh_after_fraction, fetched.refresh_within_seconds)
+        entry = _Entry(fetched.value, since + refresh_after, since + life, since + lifetime.longest_seconds)
+        now = self._clock.monotonic()
         self._entries.pop(key, None)
-        self._entries[key] = _Entry(fetched.value, since + refresh_after, since + life)
+        if now < entry.expires_at:  # a fetch slower than the TTL answers those who waited for it and is not kept
+            if len(self._entries) >= lifetime.max_entries:
+                _, oldest = self._entries.popitem(last=False)
+                if self._alive(oldest, now):
+                    self._events.evicted("capacity")
+            self._entries[key] = entry
         self._events.size(len(self._entries))
 
-    def _outage(self, key: K, error: Exception) -> None:
-        """An entry whose refresh failed for now goes on until its expiry, and is tried again ever more rarely."""
-        entry = self._entries.glance(key)
+    def _refuse(self, key: K, error: SidekeyError, refreshed: _Entry[V] | None) -> None:
+        """A permanent failure: the entry leaves at once, and the failure is remembered."""
+        self._failures[key] = (error, self._clock.monotonic() + self._lifetime.failure_seconds)
+        if refreshed is not None:
+            self._events.refused(key, refreshed.value, error)
+        self.evict(key)
+
+    def _postpone(self, key: K, error: SidekeyError) -> None:
+        """An outage: a living entry goes on; without one the failure is remembered for a moment."""
+        if not self._carry_on(key, error.reason):
+            seconds = self._lifetime.fail_fast_seconds * (0.5 + self._jitter() / 2)
+            self._failures[key] = (error, self._clock.monotonic() + seconds)
+
+    def _carry_on(self, key: K, reason: str) -> bool:
+        """The entry, if it lives, goes on and is tried again ever more rarely."""
+        now = self._clock.monotonic()
+        entry = self._living(key, now)
         if entry is None:
-            return
+            return False
+        entry.carried = True
         entry.failed_refreshes += 1
         wait = min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2.0 ** (entry.failed_refreshes - 1))
-        entry.refresh_at = self._clock.monotonic() + wait * (0.5 + self._jitter() / 2)
-        self._events.refreshed("retry")
-        reason = error.reason if isinstance(error, SidekeyError) else type(error).__name__
-        log.warning("refresh_failed", reason=reason, failures=entry.failed_refreshes)
-
-
-def _fresh(error: SidekeyError) -> SidekeyError:
-    """The same error for one more caller: a shared exception would gather every caller's traceback."""
-    return type(error)(*error.args)
+        entry.refresh_at = now + wait * (0.5 + self._jitter() / 2)
+        self._events.postponed(key, entry.value, reason)
+        return True

@@ -1,4 +1,16 @@
-"""When a keyring wants a new primary: decisions only, no clock and no effects."""
+"""When a keyring wants a new primary: decisions only, no clock and no effects.
+
+A fleet shares a keyring, so how soon all of its sidecars follow a rollover has a bound:
+
+- one of them makes the new primary, at a moment of its own drawing inside the lead window; the keystore lets one win;
+- whoever tried at the same time and lost reads the winner's at once and encrypts with it;
+- every other sidecar reads the primary again when its copy is due for a refresh: at the latest after the TTL of the
+  cache (``cache.ttlSeconds``), and in an outage of the keystore after the stale limit (``cache.staleOnOutageSeconds``).
+  Until then it goes on encrypting under the old primary, which every sidecar decrypts.
+
+So a whole fleet encrypts under the new primary one TTL after it was made. A budget of values is counted over the fleet
+with a delay of one flush (``usage.flushSeconds``).
+"""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,31 +22,69 @@ MOST_VALUES = 1 << 46
 
 _LEAD_FRACTION = 0.05
 _LONGEST_LEAD = timedelta(hours=1)
+_PREPARE_BUDGET_FRACTION = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class RolloverSchedule:
-    """How old a primary may become."""
+    """How old a primary may become, and how many values it may encrypt.
 
-    period: timedelta
+    ``spent`` is how many values the fleet has encrypted under the primary, as far as this sidecar knows.
+    """
+
+    period: timedelta | None
+    """None: age is no reason."""
+    max_values: int = MOST_VALUES
 
     def __post_init__(self) -> None:
-        """Refuse a period that would roll over without end."""
-        if self.period <= timedelta(0):
+        """Refuse what would roll over without end, or encrypt more than the cipher is good for."""
+        if self.period is not None and self.period <= timedelta(0):
             raise ValueError("the rollover period must be more than 0 days")
+        if not 1 <= self.max_values <= MOST_VALUES:
+            raise ValueError(f"a data key must be for 1 to {MOST_VALUES} values")
 
-    def due_at(self, primary: DataKeyRecord) -> datetime:
-        """When the primary has served its time."""
-        return primary.created_at + self.period
+    def due_at(self, primary: DataKeyRecord) -> datetime | None:
+        """When the primary has served its time; None: never."""
+        return None if self.period is None else primary.created_at + self.period
 
-    def prepare_at(self, primary: DataKeyRecord) -> datetime:
-        """From when on a keyring in use is rolled over in the background: ahead, so that no call waits for it."""
-        return self.due_at(primary) - min(_LONGEST_LEAD, self.period * _LEAD_FRACTION)
+    def prepare_at(self, primary: DataKeyRecord, spread: float) -> datetime | None:
+        """From when on a keyring in use is rolled over in the background: ahead, so that no call waits for it.
 
-    def wants_rollover(self, primary: DataKeyRecord, now: datetime) -> bool:
+        Args:
+            spread: in [0, 1), where in the lead window; of each sidecar its own, or a fleet would meet at one instant.
+        """
+        if self.period is None:
+            return None
+        lead = min(_LONGEST_LEAD, self.period * _LEAD_FRACTION)
+        return primary.created_at + self.period - lead * (1 - spread)
+
+    def wants_rollover(self, primary: DataKeyRecord, now: datetime, spent: int, spread: float) -> bool:
         """Whether a new primary should be made now. A clock that was set back makes no key old before its time."""
-        return now >= self.prepare_at(primary) or primary.values_encrypted >= MOST_VALUES
+        prepare_at = self.prepare_at(primary, spread)
+        return (prepare_at is not None and now >= prepare_at) or spent >= self.prepared_budget
 
-    def is_overdue(self, primary: DataKeyRecord, now: datetime) -> bool:
+    def is_overdue(self, primary: DataKeyRecord, now: datetime, spent: int) -> bool:
         """Whether a primary that goes on encrypting has outlived its period or its budget of values."""
-        return now >= self.due_at(primary) or primary.values_encrypted >= MOST_VALUES
+        due_at = self.due_at(primary)
+        return (due_at is not None and now >= due_at) or spent >= self.max_values
+
+    @property
+    def prepared_budget(self) -> int:
+        """How many values a primary encrypts before its successor is made."""
+        return max(1, int(self.max_values * _PREPARE_BUDGET_FRACTION))
+
+    def seconds_to_rollover(self, primary: DataKeyRecord, now: datetime, spent: int, spread: float) -> float:
+        """Seconds until the primary should be looked at again for its rollover; 0 where it wants one, inf: never.
+
+        The end of a budget is foreseen at the mean speed since the primary was made, and met in halves: a speed that
+        doubles is seen in time.
+        """
+        if self.wants_rollover(primary, now, spent, spread):
+            return 0.0
+        prepare_at = self.prepare_at(primary, spread)
+        by_age = float("inf") if prepare_at is None else (prepare_at - now).total_seconds()
+        age = (now - primary.created_at).total_seconds()
+        if spent <= 0 or age <= 0:
+            return by_age
+        by_budget = (self.prepared_budget - spent) * age / spent / 2
+        return min(by_age, max(1.0, by_budget))

@@ -1,20 +1,19 @@
-"""What goes on in the background: refreshing, expiring, flushing counts, and asking after what is in trouble."""
+"""What goes on in the background: jobs that come round, and asking after what is in trouble."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import random
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
-from sidecar.keys.keyrings import Keyrings
-from sidecar.keys.readiness import Readiness, probe
-from sidecar.keys.usage import UsageCounts
-from sidecar.keys.wrapping import WrappingKeys
-from sidecar.keystore.port import Keystore
+from sidecar.keys.readiness import Readiness
 
-_FLUSH_SECONDS = 10.0
 _FIRST_PROBE_SECONDS = 0.5
 _LONGEST_PROBE_SECONDS = 30.0
 _READINESS_SECONDS = 0.25
+_JITTER_FRACTION = 0.2
+
+Job = Callable[[], Awaitable[None]]
 
 log = structlog.get_logger(__name__)
 
@@ -23,48 +22,32 @@ class Upkeep:
     """Runs until it is cancelled; no failure of one round ends it.
 
     Args:
-        sweep_seconds: time between two sweeps of the cache, a small part of its TTL.
-        probe_keyring: the keyring in whose name the KMS is asked how it is.
+        jobs: with the mean time between two rounds of each; a fifth of it is jitter, so that a fleet is not in step.
+        probe: asks the KMSs and the keystore how they are; done while there is trouble.
         on_ready: called when readiness changes.
     """
 
     def __init__(
         self,
-        keyrings: Keyrings,
-        usage: UsageCounts,
         readiness: Readiness,
-        wrapping_keys: WrappingKeys,
-        keystore: Keystore,
+        jobs: Sequence[tuple[float, Job]],
         *,
-        sweep_seconds: float,
-        probe_keyring: str,
+        probe: Job,
         on_ready: Callable[[bool], Awaitable[None]],
     ) -> None:
-        self._keyrings = keyrings
-        self._usage = usage
         self._readiness = readiness
-        self._wrapping_keys = wrapping_keys
-        self._keystore = keystore
-        self._sweep_seconds = sweep_seconds
-        self._probe_keyring = probe_keyring
+        self._jobs = jobs
+        self._probe = probe
         self._on_ready = on_ready
         self._told = False
 
     async def run(self) -> None:
         """All rounds side by side."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._every(self._sweep_seconds, self._sweep))
-            group.create_task(self._every(_FLUSH_SECONDS, self._usage.flush))
+            for seconds, job in self._jobs:
+                group.create_task(_every(seconds, job))
             group.create_task(self._probe_while_in_trouble())
             group.create_task(self._tell_readiness())
-
-    async def _sweep(self) -> None:
-        self._keyrings.sweep()
-
-    async def _every(self, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            await _survived(work)
 
     async def _probe_while_in_trouble(self) -> None:
         wait = _FIRST_PROBE_SECONDS
@@ -76,12 +59,9 @@ class Upkeep:
             else:
                 wait = _FIRST_PROBE_SECONDS
 
-    async def _probe(self) -> None:
-        await probe(self._wrapping_keys, self._keystore, self._probe_keyring)
-
     async def _tell_readiness(self) -> None:
         self._told = self._readiness.ready  # the composition has told the first
-        await self._every(_READINESS_SECONDS, self._tell_change)
+        await _every(_READINESS_SECONDS, self._tell_change)
 
     async def _tell_change(self) -> None:
         ready = self._readiness.ready
@@ -91,9 +71,15 @@ class Upkeep:
             self._told = ready
 
 
-async def _survived(work: Callable[[], Awaitable[None]]) -> None:
+async def _every(seconds: float, job: Job) -> None:
+    while True:
+        await asyncio.sleep(seconds * (1 - _JITTER_FRACTION * (random.random() - 0.5)))  # noqa: S311 (no secret)
+        await _survived(job)
+
+
+async def _survived(job: Job) -> None:
     """Do one round; a defect in it is logged and does not end the rounds."""
     try:
-        await work()
+        await job()
     except Exception as error:
         log.exception("upkeep_defect", exc_info=error)

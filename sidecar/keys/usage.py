@@ -1,6 +1,8 @@
-"""How many values each data key encrypted: counted in memory, added to the keystore now and then."""
+"""What each data key was used for: counted in memory, added to the keystore now and then."""
 
-from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 
 import structlog
 
@@ -11,30 +13,73 @@ from sidecar.keystore.port import Keystore, Usage
 log = structlog.get_logger(__name__)
 
 
+@dataclass(slots=True)
+class _Count:
+    first_at: datetime
+    last_at: datetime
+    encrypted: int = 0
+    decrypted: int = 0
+
+    def add(self, other: "_Count") -> None:
+        self.first_at = min(self.first_at, other.first_at)
+        self.last_at = max(self.last_at, other.last_at)
+        self.encrypted += other.encrypted
+        self.decrypted += other.decrypted
+
+
 class UsageCounts:
-    """Counts since the last flush; a flush that fails keeps them for the next."""
+    """Counts since the last flush; a flush that fails keeps them for the next. Holds a few numbers a data key."""
 
     def __init__(self, keystore: Keystore, clock: Clock) -> None:
         self._keystore = keystore
         self._clock = clock
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[str, _Count] = {}
+        self._flushing: dict[str, _Count] = {}
 
-    def add(self, key_id: str, values: int) -> None:
-        """Count values encrypted under a data key."""
-        self._counts[key_id] += values
+    def encrypted(self, key_id: str, values: int) -> None:
+        """Count values encrypted under a data key, now."""
+        if values > 0:
+            self._used(key_id).encrypted += values
+
+    def decrypted(self, key_id: str, values: int) -> None:
+        """Count values decrypted with a data key, now."""
+        if values > 0:
+            self._used(key_id).decrypted += values
+
+    def unflushed(self, key_id: str) -> int:
+        """Values encrypted here that the keystore is not known to have counted."""
+        return sum(counts[key_id].encrypted for counts in (self._counts, self._flushing) if key_id in counts)
 
     async def flush(self) -> None:
-        """Add the counts to the keystore; what could not be added is logged and kept."""
-        counts, self._counts = self._counts, Counter()
-        flushed = not counts
+        """Add the counts to the keystore in one call; what could not be added is logged and kept."""
+        if not self._counts or self._flushing:
+            return
+        self._flushing, self._counts = self._counts, {}
         try:
-            if counts:
-                now = self._clock.now()
-                await self._keystore.add_usage({key_id: Usage(n, 0, now, now) for key_id, n in counts.items()})
-                flushed = True
+            await self._keystore.add_usage(_usage(self._flushing))
+            self._flushing = {}
         except SidekeyError as error:
-            log.warning("usage_not_flushed", reason=error.reason)
+            log.warning("usage_not_flushed", reason=error.reason, data_keys=len(self._flushing))
         finally:
-            if not flushed:
-                # Where the outcome is unknown the counts may be added twice: they bound a budget, so too many is safe.
-                self._counts.update(counts)
+            # Where the outcome is unknown the counts may be added twice: they bound a budget, so too many is safe.
+            kept, self._flushing = self._flushing, {}
+            for key_id, count in kept.items():
+                if (meanwhile := self._counts.setdefault(key_id, count)) is not count:
+                    meanwhile.add(count)
+
+    def _used(self, key_id: str) -> _Count:
+        now = self._clock.now()
+        count = self._counts.get(key_id)
+        if count is None:
+            count = self._counts[key_id] = _Count(now, now)
+        else:
+            # A clock that was set back makes no last use earlier.
+            count.last_at = max(count.last_at, now)
+        return count
+
+
+def _usage(counts: Mapping[str, _Count]) -> dict[str, Usage]:
+    return {
+        key_id: Usage(count.encrypted, count.decrypted, count.first_at, count.last_at)
+        for key_id, count in counts.items()
+    }

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from sidecar.keys.refreshing import Lifetime, RefreshingCache
+from sidecar.keys.lifetime import Lifetime
+from sidecar.keys.outage import Outage, Pace
+from sidecar.keys.refreshing import RefreshingCache
 from tests.fakes.clock import FakeClock
 from tests.keys.origin import Origin, Recorded, Value
 
@@ -15,7 +17,8 @@ Cache = RefreshingCache[str, Value]
 class Bench:
     """A cache, what it fetches from, and a clock."""
 
-    def __init__(self, jitter: float = 0.0, **lifetime: Any) -> None:
+    def __init__(self, jitter: float = 0.0, pace: Pace | None = None, **lifetime: Any) -> None:
+        pace = pace or Pace()
         self.clock = FakeClock()
         self.origin = Origin(self.clock)
         self.origin.ready = True
@@ -27,6 +30,13 @@ class Bench:
             "failure_seconds": 4.0,
             "max_entries": 100,
         }
+        self.outage = Outage(pace.retries_per_second, self.clock, lambda: jitter)
         self.cache: Cache = RefreshingCache(
-            self.origin.fetch, Lifetime(**terms | lifetime), self.clock, self.recorded, lambda: jitter
+            self.origin.fetch,
+            Lifetime(**terms | lifetime),
+            self.clock,
+            self.recorded,
+            lambda: jitter,
+            self.outage,
+            pace,
         )

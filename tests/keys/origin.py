@@ -5,7 +5,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
-from sidecar.keys.refreshing import Fetched
+from sidecar.errors import SidekeyError
+from sidecar.keys.lifetime import Fetched
 from tests.fakes.clock import FakeClock
 
 
@@ -70,15 +71,23 @@ class Recorded:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.entries = 0
+        self.entries = self.stale_entries = 0
 
     def lookup(self, result: Literal["hit", "stale", "miss"]) -> None:
         """As the cache tells it."""
         self.events.append(("lookup", result))
 
-    def refreshed(self, result: Literal["ok", "retry", "gone"]) -> None:
+    def refreshed(self, key: str) -> None:  # noqa: ARG002
         """As the cache tells it."""
-        self.events.append(("refreshed", result))
+        self.events.append(("refreshed", "ok"))
+
+    def postponed(self, key: str, value: Value, reason: str) -> None:  # noqa: ARG002
+        """As the cache tells it."""
+        self.events.append(("refreshed", "retry"))
+
+    def refused(self, key: str, value: Value, error: SidekeyError) -> None:  # noqa: ARG002
+        """As the cache tells it."""
+        self.events.append(("refreshed", "gone"))
 
     def evicted(self, cause: Literal["capacity", "refused"]) -> None:
         """As the cache tells it."""
@@ -87,6 +96,10 @@ class Recorded:
     def size(self, entries: int) -> None:
         """As the cache tells it."""
         self.entries = entries
+
+    def stale(self, entries: int) -> None:
+        """As the cache tells it."""
+        self.stale_entries = entries
 
     def taken(self) -> list[Event]:
         """The events since the last call."""

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from sidecar.errors import KmsDeniedError, KmsUnavailableError, SidekeyError
-from sidecar.keys.refreshing import Lifetime, RefreshingCache
+from sidecar.keys.lifetime import Lifetime
+from sidecar.keys.outage import Outage, Pace
+from sidecar.keys.refreshing import RefreshingCache
 from tests.fakes.clock import FakeClock
 from tests.keys.origin import Origin, Recorded, Value
 from tests.keys.settling import fetches_done, turns
@@ -33,7 +35,9 @@ async def cache(origin: Origin, recorded: Recorded) -> AsyncIterator[Cache]:
     """A cold cache; when the test is over, the loop must have nothing to complain of ("was never retrieved")."""
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
-    yield RefreshingCache(origin.fetch, Lifetime(64.0, 0.0, 0.75, 4.0, 100), origin.clock, recorded, lambda: 0.0)
+    lifetime = Lifetime(64.0, 0.0, 0.75, 4.0, 100)
+    outage = Outage(10.0, origin.clock, lambda: 0.0)
+    yield RefreshingCache(origin.fetch, lifetime, origin.clock, recorded, lambda: 0.0, outage, Pace())
     await turns()
     gc.collect()
     await turns()

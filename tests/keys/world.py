@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,8 +13,11 @@ from sidecar.crypto.column import Column
 from sidecar.crypto.format import Suite
 from sidecar.keys.data_key import DataKeys
 from sidecar.keys.keyrings import Keyrings
-from sidecar.keys.refreshing import Lifetime
-from sidecar.keys.rollover import RolloverSchedule
+from sidecar.keys.lifetime import Lifetime
+from sidecar.keys.outage import Pace
+from sidecar.keys.rollover import MOST_VALUES, RolloverSchedule
+from sidecar.keys.terms import KeyringTerms
+from sidecar.keys.usage import UsageCounts
 from sidecar.keys.wrapping import WrappingKeys
 from sidecar.keystore.port import DataKeyRecord
 from sidecar.metrics import Metrics
@@ -33,7 +37,11 @@ class World:
     def __init__(
         self,
         *,
-        period: timedelta = YEAR,
+        period: timedelta | None = YEAR,
+        max_values: int = MOST_VALUES,
+        terms: KeyringTerms | None = None,
+        pace: Pace | None = None,
+        spread: float = 0.0,
         store: MemoryKeystore | None = None,
         kms: FakeKms | None = None,
         clock: FakeClock | None = None,
@@ -45,8 +53,11 @@ class World:
         self.clock = FakeClock() if clock is None else clock
         self.kms.journal = self.store.journal
         self.metrics = Metrics()
-        self.data_keys = DataKeys(self.store, WrappingKeys({"fake": self.kms}), self.clock, os.urandom)
-        terms: dict[str, Any] = {
+        self.wrapping_keys = WrappingKeys({"fake": self.kms})
+        self.data_keys = DataKeys(self.store, self.wrapping_keys, self.clock, os.urandom)
+        self.usage = UsageCounts(self.store, self.clock)
+        self.terms = terms or KeyringTerms(RolloverSchedule(period, max_values))
+        life: dict[str, Any] = {
             "ttl_seconds": TTL,
             "jitter_fraction": 0.0,
             "refresh_after_fraction": 0.75,
@@ -55,13 +66,17 @@ class World:
         }
         self.keyrings = Keyrings(
             self.store,
-            self.data_keys,
-            RolloverSchedule(period),
-            Lifetime(**terms | lifetime),
+            self.wrapping_keys,
+            lambda keystore, wrapper: DataKeys(keystore, wrapper, self.clock, os.urandom),
+            Lifetime(**life | lifetime),
+            pace or Pace(),
             self.clock,
             self.metrics,
+            configured=lambda _name: self.terms,
             may_make=may_make,
+            unflushed=self.usage.unflushed,
             jitter=lambda: 0.0,
+            spread=lambda _key_id: spread,
         )
 
     async def opened(self) -> "World":
@@ -70,10 +85,10 @@ class World:
         return self
 
     def second(self, **terms: Any) -> "World":
-        """Another sidecar on the same database, KMS and clock, with a connection of its own that is open."""
+        """Another sidecar on the same database and KMS and, unless it is given its own, clock."""
         store = MemoryKeystore(self.store.database)
         store.journal = self.store.journal
-        return World(store=store, kms=self.kms, clock=self.clock, **terms)
+        return World(store=store, kms=self.kms, **{"clock": self.clock, **terms})
 
     def generations(self, keyring: str = "default") -> list[int]:
         """The generations that the keystore holds, in order."""
@@ -83,6 +98,11 @@ class World:
         """The keystore's row of a generation."""
         (row,) = (r for r in self.store.rows.values() if (r.keyring, r.generation) == (keyring, generation))
         return row
+
+    def change(self, generation: int = 1, keyring: str = "default", **fields: Any) -> None:
+        """Change a row of the keystore, as an operator or another sidecar does."""
+        row = self.row(generation, keyring)
+        self.store.rows[row.key_id] = replace(row, **fields)
 
     def metric(self, name: str, **labels: str) -> float:
         """A sample of the metrics; 0 where it was never counted."""
