@@ -91,7 +91,7 @@ async def test_reflection_is_off_unless_it_is_switched_on(tmp_path: Path, sideca
     async with running(tmp_path / "other", {"server.reflection": True}) as it:
         assert await _listed_services(it) == [
             *("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"),
-            *("sidekey.v1.EncryptionService", "sidekey.v1.InfoService"),
+            *("sidekey.v1.EncryptionService", "sidekey.v1.InfoService", "sidekey.v1.KeyringService"),
         ]
 
 
