@@ -26,7 +26,8 @@ def problem(target: str, service: str, timeout_seconds: float) -> str | None:
         return _failure(error, target, name, timeout_seconds)
     if answer.status == HealthCheckResponse.SERVING:
         return None
-    return f"{name} at {target} is not healthy: {HealthCheckResponse.ServingStatus.Name(answer.status)}"
+    status = HealthCheckResponse.ServingStatus.Name(answer.status)
+    return f"{name} at {target} is not healthy: {status}; its log and /readyz say why"
 
 
 def _failure(error: grpc.RpcError, target: str, name: str, timeout_seconds: float) -> str:
