@@ -1,52 +1,45 @@
 """What every keystore must do, whatever the database: one suite over all implementations of the port."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sidecar.errors import KeystoreUnavailableError
-from sidecar.keystore.factory import create
-from sidecar.keystore.port import DataKeyRecord, KeyState, Keystore
-from tests.fakes.keystore import MemoryKeystore
-from tests.keystore.records import record
-
-Opener = Callable[[], Awaitable[Keystore]]
-"""Opens one more keystore on the same database."""
+from sidecar.errors import KeystoreUnavailableError, StartupError
+from sidecar.keystore.port import DataKeyRecord, KeyState, Keystore, WrappedCopy
+from tests.keystore.implementations import Maker, Opener
+from tests.keystore.records import EVERY_FIELD, UNORDERED_NAMES, record
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def opener(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Opener]:
-    rows: dict[str, DataKeyRecord] = {}
-    made: dict[str, Callable[[], Keystore]] = {
-        "memory": lambda: MemoryKeystore(rows),
-        "sqlite": lambda: create(f"sqlite:///{tmp_path / 'keystore.db'}"),
-    }
-    async with AsyncExitStack() as stack:
-
-        async def open_one() -> Keystore:
-            keystore = made[request.param]()
-            await keystore.open()
-            stack.push_async_callback(keystore.close)
-            return keystore
-
-        yield open_one
+async def test_without_an_upgrade_a_place_without_a_schema_is_refused_and_says_what_makes_one(maker: Maker) -> None:
+    for _ in range(2):
+        with pytest.raises(StartupError, match="sidekey keystore upgrade"):
+            await maker().open()
 
 
-@pytest.fixture
-async def keystore(opener: Opener) -> Keystore:
-    return await opener()
+async def test_once_upgraded_it_opens_without_and_with_an_upgrade(maker: Maker) -> None:
+    stored = record()
+    for upgrade in (True, False, True):
+        keystore = maker()
+        await keystore.open(upgrade=upgrade)
+        await keystore.insert(stored)
+        assert await keystore.get(stored.key_id) == stored
+        await keystore.close()
+
+
+async def test_many_that_upgrade_at_once_all_open(maker: Maker) -> None:
+    keystores = [maker() for _ in range(6)]
+    await asyncio.gather(*(keystore.open(upgrade=True) for keystore in keystores))
+    assert [await keystore.insert(record(generation=7)) for keystore in keystores] == [True] + 5 * [False]
+    for keystore in keystores:
+        await keystore.close()
 
 
 async def test_what_is_inserted_is_read_back_in_every_field(keystore: Keystore) -> None:
-    stored = record("größe/π", 3, values_encrypted=7, state=KeyState.DISABLED)
-    assert await keystore.insert(stored) is True
-    assert await keystore.get(stored.key_id) == stored
+    for stored in (record("größe/π", 3, **EVERY_FIELD), record("größe/π", 4)):
+        assert await keystore.insert(stored) is True
+        assert await keystore.get(stored.key_id) == stored
 
 
 async def test_another_keystore_on_the_same_database_sees_what_was_inserted(opener: Opener) -> None:
@@ -120,7 +113,7 @@ async def test_the_primary_is_the_newest_enabled_generation(keystore: Keystore) 
 
 async def test_a_keyring_of_disabled_and_destroyed_keys_has_no_primary(keystore: Keystore) -> None:
     await keystore.insert(record(generation=1, state=KeyState.DISABLED))
-    await keystore.insert(record(generation=2, state=KeyState.DESTROYED))
+    await keystore.insert(record(generation=2, state=KeyState.DESTROYED, wrapped_key=b""))
     assert await keystore.primary("default") is None
     assert await keystore.newest_generation("default") == 2
 
@@ -140,7 +133,7 @@ async def test_generations_are_ordered_as_numbers(keystore: Keystore) -> None:
 
 
 async def test_pages_cover_every_key_once_in_order(keystore: Keystore) -> None:
-    stored = [record(keyring, generation) for keyring in ("a", "B", "ä", "a b") for generation in (1, 2, 3)]
+    stored = [record(keyring, generation) for keyring in UNORDERED_NAMES for generation in (1, 2, 3)]
     for row in stored:
         await keystore.insert(row)
     seen: list[DataKeyRecord] = []
@@ -149,7 +142,7 @@ async def test_pages_cover_every_key_once_in_order(keystore: Keystore) -> None:
         assert len(page) <= 5
         seen += page
         after = (page[-1].keyring, page[-1].generation)
-    assert seen == sorted(stored, key=lambda row: (row.keyring, row.generation))
+    assert seen == sorted(stored, key=lambda row: (row.keyring.encode(), row.generation))
 
 
 async def test_a_page_of_one_keyring_holds_no_other(keystore: Keystore) -> None:
@@ -158,14 +151,6 @@ async def test_a_page_of_one_keyring_holds_no_other(keystore: Keystore) -> None:
             await keystore.insert(record(keyring, generation))
     page = await keystore.list_keys("b", after=("b", 1))
     assert [(row.keyring, row.generation) for row in page] == [("b", 2), ("b", 3)]
-
-
-async def test_keyrings_are_listed_once_each_in_pages(keystore: Keystore) -> None:
-    for keyring in ("c", "a", "b"):
-        for generation in (1, 2):
-            await keystore.insert(record(keyring, generation))
-    assert await keystore.list_keyrings(limit=2) == ["a", "b"]
-    assert await keystore.list_keyrings(after="b") == ["c"]
 
 
 async def test_an_empty_keystore_lists_nothing(keystore: Keystore) -> None:
@@ -180,30 +165,28 @@ async def test_an_empty_page_is_refused(keystore: Keystore) -> None:
         await keystore.list_keyrings(limit=-1)
 
 
-async def test_counts_add_up_and_unknown_ids_are_passed_over(keystore: Keystore) -> None:
-    one, two = record(generation=1), record(generation=2, values_encrypted=2**45)
-    await keystore.insert(one)
-    await keystore.insert(two)
-    await keystore.add_values_encrypted({one.key_id: 5, two.key_id: 2**45, "0123456789abcd": 1})
-    await keystore.add_values_encrypted({one.key_id: 6, two.key_id: 0})
-    await keystore.add_values_encrypted({})
-    assert await keystore.get(one.key_id) == replace(one, values_encrypted=11)
-    assert await keystore.get(two.key_id) == replace(two, values_encrypted=2**46)
+async def test_a_name_that_no_keyring_can_have_is_an_unknown_one(keystore: Keystore) -> None:
+    for name in ("", "a\0", "\ud800", "x" * 256):
+        assert await keystore.primary(name) is None
+        assert await keystore.newest_generation(name) == 0
+        assert list(await keystore.list_keys(name)) == []
+        assert await keystore.keyring(name) is None
 
 
-async def test_concurrent_counts_are_not_lost(opener: Opener) -> None:
-    first, second = await opener(), await opener()
-    stored = record()
-    await first.insert(stored)
-    await asyncio.gather(*((first if i % 2 else second).add_values_encrypted({stored.key_id: 3}) for i in range(10)))
-    read = await first.get(stored.key_id)
-    assert read is not None
-    assert read.values_encrypted == 30
+async def test_many_ids_are_read_at_once_and_unknown_ones_are_left_out(keystore: Keystore) -> None:
+    stored = [record(generation=generation) for generation in range(1, 21)]
+    for row in stored:
+        await keystore.insert(row)
+    unknown = [f"{number:014x}" for number in range(1, 4096 - 20 + 1)]
+    found = await keystore.get_many([*unknown[:2000], *(row.key_id for row in stored), *unknown[2000:]])
+    assert found == {row.key_id: row for row in stored}
+    assert await keystore.get_many([]) == {}
+    assert await keystore.get_many(iter([stored[0].key_id, stored[0].key_id, "\0"])) == {stored[0].key_id: stored[0]}
 
 
-async def test_a_negative_count_is_refused(keystore: Keystore) -> None:
-    with pytest.raises(ValueError, match="negative"):
-        await keystore.add_values_encrypted({"0123456789abcd": -1})
+async def test_more_than_4096_ids_are_refused(keystore: Keystore) -> None:
+    with pytest.raises(ValueError, match="4096"):
+        await keystore.get_many(f"{number:014x}" for number in range(4097))
 
 
 @pytest.mark.parametrize(
@@ -215,9 +198,22 @@ async def test_a_negative_count_is_refused(keystore: Keystore) -> None:
         {"generation": 0},
         {"generation": 2**63},
         {"created_at": datetime(2026, 1, 1)},  # noqa: DTZ001
+        {"keyring": "a\0b"},
+        {"kek_id": "\ud800"},
         {"wrapped_key": b""},
+        {"wrapped_key": b"k", "state": KeyState.DESTROYED},
+        {"further_copies": (WrappedCopy("other", b"k"),), "state": KeyState.DESTROYED, "wrapped_key": b""},
+        {"further_copies": (WrappedCopy("same", b"k"),), "kek_id": "same"},
+        {"further_copies": (WrappedCopy("same", b"k"), WrappedCopy("same", b"l"))},
+        {"further_copies": tuple(WrappedCopy(f"kek {number}", b"k") for number in range(16))},
+        {"further_copies": (WrappedCopy("other", b""),)},
+        {"further_copies": (WrappedCopy("", b"k"),)},
         {"commitment": b"short"},
         {"values_encrypted": -1},
+        {"values_decrypted": 2**63},
+        {"state_changed_at": datetime(2026, 1, 1)},  # noqa: DTZ001
+        {"first_used_at": datetime(2026, 1, 1)},  # noqa: DTZ001
+        {"last_used_at": datetime(2026, 1, 1)},  # noqa: DTZ001
     ],
 )
 async def test_a_record_that_could_not_be_read_back_is_refused(keystore: Keystore, wrong: dict[str, Any]) -> None:

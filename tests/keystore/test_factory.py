@@ -10,7 +10,7 @@ from sidecar.keystore.factory import create
 async def test_a_path_of_any_characters_but_the_reserved_ones_is_opened_as_it_stands(tmp_path: Path) -> None:
     path = tmp_path / "key store %41 ü&=;.db"
     keystore = create(f"sqlite:///{path}")
-    await keystore.open()
+    await keystore.open(upgrade=True)
     await keystore.close()
     assert path.is_file()
 
@@ -18,7 +18,7 @@ async def test_a_path_of_any_characters_but_the_reserved_ones_is_opened_as_it_st
 async def test_a_path_without_a_leading_slash_is_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     keystore = create("sqlite:///keystore.db")
-    await keystore.open()
+    await keystore.open(upgrade=True)
     await keystore.close()
     assert (tmp_path / "keystore.db").is_file()
 

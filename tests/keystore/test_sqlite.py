@@ -1,6 +1,7 @@
 """SQLite's own risks: its file, other processes, kills, damage, locks."""
 
 import asyncio
+import base64
 import logging
 import os
 import signal
@@ -15,11 +16,11 @@ import pytest
 
 from sidecar.errors import CorruptKeyError, KeystoreUnavailableError, StartupError
 from sidecar.keystore.factory import create
-from sidecar.keystore.schema import SCHEMA_VERSION
+from sidecar.keystore.port import KeyringRecord, KeyState, WrappedCopy
 from sidecar.keystore.sql import SqlKeystore
 from sidecar.keystore.sqlite import Sqlite
 from tests.keystore import processes
-from tests.keystore.records import record
+from tests.keystore.records import CREATED_AT, record
 
 
 @pytest.fixture
@@ -28,9 +29,14 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
 async def keystore(path: Path) -> AsyncIterator[SqlKeystore]:
     made = SqlKeystore(Sqlite(path, busy_seconds=0.5), timeout_seconds=1.0)
-    await made.open()
+    await made.open(upgrade=True)
     yield made
     await made.close()
     # Nothing of it may go on: what lingers would hang the end of the process.
@@ -39,7 +45,7 @@ async def keystore(path: Path) -> AsyncIterator[SqlKeystore]:
 
 async def open_and_close(path: Path) -> None:
     made = create(f"sqlite:///{path}")
-    await made.open()
+    await made.open(upgrade=True)
     await made.close()
 
 
@@ -76,22 +82,13 @@ async def test_a_reader_in_another_process_does_not_block_a_writer(path: Path, k
         other.execute("ROLLBACK")
 
 
-def test_two_processes_that_insert_the_same_generations_share_them_out(path: Path) -> None:
-    racers = [processes.start("race", path) for _ in range(2)]
-    for racer in racers:
-        assert racer.stdout is not None
-        assert racer.stdout.readline() == "ready\n"
-    for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.write("go\n")
-        racer.stdin.flush()
-    won = [[int(line) for line in racer.communicate(timeout=30)[0].split()] for racer in racers]
-    assert [racer.returncode for racer in racers] == [0, 0]
-    assert sorted(won[0] + won[1]) == list(range(1, processes.RACE_GENERATIONS + 1))
+def test_two_processes_that_insert_the_same_generations_share_them_out(url: str) -> None:
+    first, second = processes.start_together("race", url, 2)
+    assert sorted(map(int, first + second)) == list(range(1, processes.RACE_GENERATIONS + 1))
 
 
-async def test_a_kill_leaves_every_acknowledged_key_and_no_partial_row(path: Path) -> None:
-    process = processes.start("flood", path)
+async def test_a_kill_leaves_every_acknowledged_key_and_no_partial_row(path: Path, url: str) -> None:
+    process = processes.start("flood", url)
     assert process.stdout is not None
     for _ in range(40):
         assert process.stdout.readline()
@@ -100,7 +97,7 @@ async def test_a_kill_leaves_every_acknowledged_key_and_no_partial_row(path: Pat
     assert process.returncode == -signal.SIGKILL
 
     keystore = create(f"sqlite:///{path}")
-    await keystore.open()
+    await keystore.open(upgrade=True)
     stored = [row.generation for row in await keystore.list_keys(limit=100_000)]
     assert await keystore.insert(record(generation=len(stored) + 1)) is True
     await keystore.close()
@@ -108,40 +105,6 @@ async def test_a_kill_leaves_every_acknowledged_key_and_no_partial_row(path: Pat
     assert stored in (list(range(1, acknowledged + 1)), list(range(1, acknowledged + 2)))
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-
-
-async def test_two_keystores_that_open_a_new_database_at_once_both_succeed(path: Path) -> None:
-    await asyncio.gather(*(open_and_close(path) for _ in range(4)))
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT version FROM schema_version").fetchall() == [(SCHEMA_VERSION,)]
-
-
-async def test_a_newer_schema_is_refused_with_both_versions_and_left_alone(path: Path) -> None:
-    await open_and_close(path)
-    change(path, "UPDATE schema_version SET version = 7")
-    with pytest.raises(StartupError, match=rf"version 7.*up to {SCHEMA_VERSION}"):
-        await open_and_close(path)
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT version FROM schema_version").fetchall() == [(7,)]
-
-
-@pytest.mark.parametrize(
-    "statement",
-    ["DELETE FROM schema_version", "INSERT INTO schema_version VALUES (2)", "UPDATE schema_version SET version = 0"],
-)
-async def test_a_schema_version_that_makes_no_sense_is_refused(path: Path, statement: str) -> None:
-    await open_and_close(path)
-    change(path, statement)
-    with pytest.raises(StartupError, match="schema version does not parse"):
-        await open_and_close(path)
-
-
-async def test_the_database_of_another_program_is_refused_and_left_alone(path: Path) -> None:
-    change(path, "CREATE TABLE cookies (name TEXT)")
-    with pytest.raises(StartupError, match="another program"):
-        await open_and_close(path)
-    with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("cookies",)]
 
 
 def test_a_file_that_is_no_database_is_refused_and_left_alone(path: Path) -> None:
@@ -167,20 +130,20 @@ def test_a_directory_in_the_databases_place_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("exists", [False, True])
-async def test_a_directory_that_cannot_be_written_is_refused_by_name(path: Path, exists: bool) -> None:
+async def test_a_directory_that_cannot_be_written_is_refused_by_name(path: Path, url: str, exists: bool) -> None:
     if exists:
         await open_and_close(path)
     path.parent.chmod(0o500)
     try:
-        said = processes.start("unprivileged", path).communicate(timeout=30)[0]
+        said = processes.start("unprivileged", url).communicate(timeout=30)[0]
     finally:
         path.parent.chmod(0o700)
     assert said.startswith(f"StartupError: the keystore {path}")
     assert "cannot be read and written" in said
 
 
-def test_the_program_of_the_test_above_opens_a_directory_that_can_be_written(path: Path) -> None:
-    assert processes.start("unprivileged", path).communicate(timeout=30)[0] == "opened\n"
+def test_the_program_of_the_test_above_opens_a_directory_that_can_be_written(url: str) -> None:
+    assert processes.start("unprivileged", url).communicate(timeout=30)[0] == "opened\n"
 
 
 @pytest.mark.parametrize(
@@ -194,6 +157,16 @@ def test_the_program_of_the_test_above_opens_a_directory_that_can_be_written(pat
         ("created_at", 5),
         ("wrapped_key", "text"),
         ("wrapped_key", b""),
+        ("state", "destroyed"),
+        ("further_copies", ""),
+        ("further_copies", "[ ]"),
+        ("further_copies", '[["local:0011223344556677","AA=="]]'),
+        ("further_copies", '[["other",""]]'),
+        ("further_copies", b"[]"),
+        ("state_changed_at", "yesterday"),
+        ("values_decrypted", -1),
+        ("first_used_at", 0.5),
+        ("last_used_at", "2026-13-01 00:00:00.000000"),
         ("commitment", b"short"),
         ("values_encrypted", 0.5),
         ("keyring", ""),
@@ -208,6 +181,58 @@ async def test_a_row_that_does_not_parse_is_a_corrupt_key(
         await keystore.list_keys()
     assert str(value) not in str(caught.value) or value == ""
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "column", ["key_id", "keyring", "state", "created_at", "kek_id", "further_copies", "state_changed_at"]
+)
+async def test_text_that_is_no_utf_8_is_a_corrupt_key_and_no_outage(
+    path: Path, keystore: SqlKeystore, column: str
+) -> None:
+    stored = record()
+    await keystore.insert(stored)
+    change(path, f"UPDATE data_keys SET {column} = CAST(x'ff616263' AS TEXT)")  # noqa: S608
+    with pytest.raises(CorruptKeyError) as caught:
+        await keystore.list_keys()
+    assert caught.value.__cause__ is None
+    # It is that row's damage alone.
+    other = record("other")
+    assert await keystore.insert(other) is True
+    assert await keystore.primary("other") == other
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("default_mode", "sometimes"), ("roll_over_days", "x"), ("roll_over_days", -1.0), ("created_at", "yesterday")],
+)
+async def test_a_keyrings_row_that_does_not_parse_is_corrupt(
+    path: Path, keystore: SqlKeystore, column: str, value: object
+) -> None:
+    await keystore.save_keyring(KeyringRecord("payments", CREATED_AT))
+    change(path, f"UPDATE keyrings SET {column} = ?", value)  # noqa: S608
+    with pytest.raises(CorruptKeyError):
+        await keystore.keyring("payments")
+
+
+async def test_a_keyrings_name_that_is_no_utf_8_is_corrupt(path: Path, keystore: SqlKeystore) -> None:
+    await keystore.save_keyring(KeyringRecord("payments", CREATED_AT))
+    change(path, "UPDATE keyrings SET name = CAST(x'ff616263' AS TEXT)")
+    with pytest.raises(CorruptKeyError):
+        await keystore.list_keyrings()
+
+
+async def test_of_a_destroyed_data_key_the_files_keep_no_wrapped_copy(path: Path, keystore: SqlKeystore) -> None:
+    marks = (b"the first wrapped copy " * 30, b"the second wrapped copy " * 300)
+    stored = record(state=KeyState.DISABLED, wrapped_key=marks[0], further_copies=(WrappedCopy("second", marks[1]),))
+    await keystore.insert(stored)
+    needles = (marks[0][:20], base64.b64encode(marks[1])[:20])
+    written = path.with_name("keystore.db-wal").read_bytes()
+    assert all(needle in written for needle in needles)
+    assert await keystore.set_state(stored.key_id, KeyState.DESTROYED, at=CREATED_AT) is True
+    change(path, "PRAGMA wal_checkpoint(TRUNCATE)")
+    files = b"".join(file.read_bytes() for file in path.parent.iterdir())
+    assert stored.key_id.encode() in files
+    assert not any(needle in files for needle in needles)
 
 
 async def test_a_generation_that_is_no_number_does_not_pass_for_the_newest(path: Path, keystore: SqlKeystore) -> None:
@@ -251,7 +276,7 @@ async def test_a_cancelled_call_leaves_the_keystore_usable(path: Path, keystore:
 
 async def test_a_deadline_holds_where_the_lock_timeout_is_longer(path: Path) -> None:
     keystore = SqlKeystore(Sqlite(path, busy_seconds=1.0), timeout_seconds=0.2)
-    await keystore.open()
+    await keystore.open(upgrade=True)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         started = time.monotonic()
@@ -282,7 +307,7 @@ async def test_no_log_line_holds_a_wrapped_key_even_at_debug(path: Path, caplog:
     for name in ("aiosqlite", "sqlalchemy.engine", "sqlalchemy.pool"):
         logging.getLogger(name).setLevel(logging.NOTSET)
     keystore = create(f"sqlite:///{path}")
-    await keystore.open()
+    await keystore.open(upgrade=True)
     stored = record(wrapped_key=b"wrapped-key-bytes")
     await keystore.insert(stored)
     await keystore.get(stored.key_id)
