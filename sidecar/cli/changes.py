@@ -20,8 +20,8 @@ async def create_keyring(config: Config, name: str, settings: KeyringSettings, *
         return 0
     days = shown["settings"]["rollOverDays"]
     say(
-        f"keyring {name}: {_named(keyring.primary)} is the primary; it rolls over "
-        f"{'never' if days == 'never' else f'after {days:g} days'}, its default mode is "
+        f"keyring {name}: {_named(keyring.primary)} is the primary; it "
+        f"{'never rolls over' if days == 'never' else f'rolls over after {days:g} days'}, its default mode is "
         f"{shown['settings']['defaultMode']}, the deterministic mode is "
         f"{'allowed' if shown['settings']['allowDeterministic'] else 'refused'}"
     )

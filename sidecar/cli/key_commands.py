@@ -23,7 +23,8 @@ def keyrings(arguments: argparse.Namespace) -> int:
 
     async def run() -> int:
         async with opened(config, kms=False) as (inventory, _):
-            return await list_keyrings(inventory, after=arguments.after, limit=arguments.limit, as_json=arguments.json)
+            after = arguments.after or ""
+            return await list_keyrings(inventory, after=after, limit=arguments.limit, as_json=arguments.json)
 
     return asyncio.run(run())
 

@@ -86,7 +86,7 @@ def _only_keyring(command: argparse.ArgumentParser) -> None:
 
 
 def _after_name(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--after", metavar="NAME", type=keyring, default="", help="begin after this keyring")
+    command.add_argument("--after", metavar="NAME", type=keyring, help="begin after this keyring")
 
 
 def _settings(command: argparse.ArgumentParser) -> None:

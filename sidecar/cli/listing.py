@@ -10,6 +10,7 @@ from sidecar.keys.inventory import Inventory, Position
 from sidecar.keystore.port import KeyState
 
 _PAGE: Final = 1000
+_HOW_MADE: Final = "a keyring gets its first data key when it first encrypts, or by 'sidekey keyrings create'"
 _NO_LIMIT: Final = 1 << 62
 
 
@@ -44,8 +45,7 @@ async def list_keys(
     if as_json:
         array.end()
     if left == most:
-        fits = "no data key fits" if states or unused_since or after or keyring else "there are no data keys yet"
-        hint(f"{fits}; a keyring gets its first when it first encrypts, or by 'sidekey keyrings create'")
+        hint("no data key fits" if states or unused_since or after else f"there are no data keys yet; {_HOW_MADE}")
     return 0
 
 
@@ -68,6 +68,5 @@ async def list_keyrings(inventory: Inventory, *, after: str = "", limit: int | N
     if place is not None:
         hint(f"there are more: --after {place}")
     if left == most:
-        fits = "no keyring comes after that" if after else "there are no keyrings yet"
-        hint(f"{fits}; one is made when it first encrypts, or by 'sidekey keyrings create'")
+        hint("no keyring comes after that" if after else f"there are no keyrings yet; {_HOW_MADE}")
     return 0
