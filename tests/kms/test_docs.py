@@ -13,9 +13,17 @@ from aiohttp import web
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sidecar.errors import CorruptKeyError, KmsDeniedError, KmsDisabledError, KmsUnavailableError, SidekeyError
+from sidecar.errors import (
+    CorruptKeyError,
+    KmsDeniedError,
+    KmsDisabledError,
+    KmsUnavailableError,
+    SidekeyError,
+    StartupError,
+)
 from sidecar.kms.context import encryption_context
 from sidecar.kms.guard import GuardedKms
+from sidecar.kms.port import SettingsError
 from sidecar.kms.providers import find
 from sidecar.metrics import Metrics
 from tests.kms import loopback
@@ -112,3 +120,50 @@ async def test_the_pages_provider_finds_a_missing_vault_unavailable(tmp_path: Pa
     with pytest.raises(KmsUnavailableError):
         await kms.unwrap(b"vault:v1:AAAA", CONTEXT)
     await kms.close()
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_pages_provider_says_everything_that_is_wrong_with_its_block() -> None:
+    with pytest.raises(SettingsError) as caught:
+        find("vaultKms")({"plugin": "vaultKms", "isKms": True, "keyName": 5, "address": "https://vault.example"})
+    assert caught.value.problems == ("keyName: missing; must be a string", "tokenFile: missing; must be a string")
+
+
+@pytest.mark.usefixtures("installed")
+async def test_the_pages_provider_does_not_start_without_its_token_and_closes_all_the_same(tmp_path: Path) -> None:
+    settings = {"address": "https://vault.example", "keyName": "k", "tokenFile": str(tmp_path / "missing")}
+    kms = find("vaultKms")(settings)
+    with pytest.raises(StartupError, match=r"token cannot be read from .*/missing") as caught:
+        await kms.open()
+    assert caught.value.__suppress_context__
+    await kms.close()
+
+
+@pytest.mark.usefixtures("installed")
+def test_the_pages_provider_knows_its_own_wrapping_keys() -> None:
+    kms = find("vaultKms")({"address": "https://vault.example", "keyName": "k", "tokenFile": "/t"})
+    assert [
+        kms.may_unwrap(kek_id) for kek_id in (kms.kek_id, "https://vault.example/older", "local:00", "arn:aws")
+    ] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("body", [b"{}", b"<html>", b'{"data": {}}', b'{"data": {"plaintext": "%%%"}}'])
+async def test_the_pages_provider_takes_an_answer_that_makes_no_sense_for_an_outage(
+    tmp_path: Path, body: bytes
+) -> None:
+    async def nonsense(_request: web.Request) -> web.StreamResponse:
+        return web.Response(body=body, content_type="application/json")
+
+    async with loopback.serve(nonsense) as server:
+        kms = await opened(server.url, tmp_path)
+        with pytest.raises(KmsUnavailableError):
+            await kms.wrap(DATA_KEY, CONTEXT)
+        with pytest.raises(KmsUnavailableError):
+            await kms.unwrap(b"vault:v1:AAAA", CONTEXT)
+        await kms.close()

@@ -1,4 +1,4 @@
-"""The guard around a provider: cap, deadline, metrics, and errors of ours alone."""
+"""The guard around a provider: cap, pace, deadline, metrics, and errors of ours alone."""
 
 import asyncio
 import time
@@ -20,6 +20,7 @@ from sidecar.kms.context import encryption_context
 from sidecar.kms.guard import GuardedKms
 from sidecar.metrics import Metrics
 from tests.fakes.kms import FakeKms
+from tests.fakes.virtual_time import in_virtual_time
 
 DATA_KEY = bytes(range(32))
 CONTEXT = encryption_context("default", "0123456789abcd")
@@ -55,7 +56,7 @@ async def test_calls_go_through_and_are_counted_and_timed(guarded: GuardedKms, m
     assert await guarded.unwrap(wrapped_key, CONTEXT) == DATA_KEY
     assert counted(metrics) == {("wrap", "ok"): 1, ("unwrap", "ok"): 1}
     for operation in ("wrap", "unwrap"):
-        value = metrics.registry.get_sample_value("sidekey_kms_seconds_count", {"operation": operation})
+        value = metrics.registry.get_sample_value("sidekey_kms_seconds_count", {"kms": "fake", "operation": operation})
         assert value == 1
 
 
@@ -203,17 +204,86 @@ async def test_a_provider_that_fails_to_close_is_logged_and_does_not_stop_the_en
     assert "secret" not in str(logs)
 
 
-async def test_who_asks_is_told_how_each_call_ended(fake: FakeKms, metrics: Metrics) -> None:
-    heard: list[tuple[str, str]] = []
-    guarded = GuardedKms(fake, metrics, on_result=lambda operation, result: heard.append((operation, result)))
+async def test_calls_are_counted_by_the_name_in_the_configuration(fake: FakeKms, metrics: Metrics) -> None:
+    await GuardedKms(fake, metrics, label="awsNear").wrap(DATA_KEY, CONTEXT)
+    labels = {"kms": "awsNear", "operation": "wrap"}
+    assert metrics.registry.get_sample_value("sidekey_kms_calls_total", labels | {"result": "ok"}) == 1
+    assert metrics.registry.get_sample_value("sidekey_kms_seconds_count", labels) == 1
+
+
+async def test_who_asks_is_told_how_each_call_ended_and_why_in_safe_words(fake: FakeKms, metrics: Metrics) -> None:
+    heard: list[tuple[str, str, str]] = []
+    guarded = GuardedKms(fake, metrics, on_result=lambda *result: heard.append(result))
     await guarded.wrap(DATA_KEY, CONTEXT)
-    fake.fail_unwrap_with = KmsThrottledError("x")
-    with pytest.raises(KmsThrottledError):
-        await guarded.unwrap(bytes(60), CONTEXT)
-    fake.fail_unwrap_with = RuntimeError("x")
-    with pytest.raises(KmsUnavailableError):
-        await guarded.unwrap(bytes(60), CONTEXT)
-    assert heard == [("wrap", "ok"), ("unwrap", "throttled"), ("unwrap", "error")]
+    for error in (KmsThrottledError("too fast"), RuntimeError("secret")):
+        fake.fail_unwrap_with = error
+        with pytest.raises((KmsThrottledError, KmsUnavailableError)):
+            await guarded.unwrap(bytes(60), CONTEXT)
+    fake.gate = asyncio.Event()
+    cancelled = asyncio.create_task(guarded.wrap(DATA_KEY, CONTEXT))
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    await asyncio.wait([cancelled])
+    assert heard == [
+        ("wrap", "ok", ""),
+        ("unwrap", "throttled", "too fast"),
+        ("unwrap", "error", "the KMS provider fake failed (RuntimeError)"),
+        ("wrap", "cancelled", ""),
+    ]
+
+
+@in_virtual_time
+async def test_calls_go_out_at_the_pace_that_is_set_after_a_burst_of_one_seconds_worth() -> None:
+    fake, loop = FakeKms(), asyncio.get_running_loop()
+    guarded = GuardedKms(fake, Metrics(), max_calls_per_second=10, max_concurrent_calls=100, deadline_seconds=60)
+    started = loop.time()
+    ends: list[float] = []
+
+    async def call() -> None:
+        await guarded.wrap(DATA_KEY, CONTEXT)
+        ends.append(loop.time() - started)
+
+    await asyncio.gather(*(call() for _ in range(50)))
+    assert ends == pytest.approx([max(0, number - 9) / 10 for number in range(50)])
+    await asyncio.sleep(3600)
+    ends.clear()
+    started = loop.time()
+    await asyncio.gather(*(call() for _ in range(15)))
+    # A long rest saves up no more than a second's worth.
+    assert ends == pytest.approx([max(0, number - 9) / 10 for number in range(15)])
+
+
+@in_virtual_time
+async def test_who_does_not_get_its_turn_within_the_deadline_is_refused_and_takes_no_turn() -> None:
+    fake, loop = FakeKms(), asyncio.get_running_loop()
+    guarded = GuardedKms(fake, Metrics(), max_calls_per_second=2, max_concurrent_calls=100, deadline_seconds=5)
+    started = loop.time()
+    results = await asyncio.gather(*(guarded.wrap(DATA_KEY, CONTEXT) for _ in range(30)), return_exceptions=True)
+    assert loop.time() - started == pytest.approx(5)
+    assert fake.wraps in (11, 12)  # two at once, two a second; that of the last moment may come too late
+    assert sum(isinstance(result, KmsUnavailableError) for result in results) == 30 - sum(
+        isinstance(result, bytes) for result in results
+    )
+    before = loop.time()
+    await guarded.wrap(DATA_KEY, CONTEXT)
+    assert loop.time() - before <= 0.5
+
+
+@in_virtual_time
+async def test_a_cap_on_calls_at_once_holds_besides_the_pace() -> None:
+    fake = FakeKms()
+    fake.delay_seconds = 1.0
+    guarded = GuardedKms(fake, Metrics(), max_calls_per_second=100, max_concurrent_calls=3, deadline_seconds=60)
+    started = asyncio.get_running_loop().time()
+    await asyncio.gather(*(guarded.wrap(DATA_KEY, CONTEXT) for _ in range(12)))
+    assert fake.max_running == 3
+    assert asyncio.get_running_loop().time() - started == pytest.approx(4)
+
+
+@pytest.mark.parametrize("pace", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_pace_that_is_none_is_refused(fake: FakeKms, metrics: Metrics, pace: float) -> None:
+    with pytest.raises(ValueError, match="pace"):
+        GuardedKms(fake, metrics, max_calls_per_second=pace)
 
 
 @pytest.mark.parametrize("limits", [{"max_concurrent_calls": 0}, {"deadline_seconds": 0.0}])

@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sidecar.errors import CorruptKeyError, StartupError
 from sidecar.kms import keyfile
 from sidecar.kms.context import encryption_context
-from sidecar.kms.local import LocalKms
+from sidecar.kms.local import LocalKms, is_local
 
 DATA_KEY = bytes(range(32))
 CONTEXT = encryption_context("default", "0123456789abcd")
 
 _RACER = """
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from sidecar.kms import keyfile
 print("ready", flush=True)
@@ -40,8 +42,16 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> None:
     path.chmod(mode)
 
 
+async def _yes() -> bool:
+    return True
+
+
+async def _no() -> bool:
+    return False
+
+
 async def opened(path: Path) -> LocalKms:
-    kms = LocalKms(path)
+    kms = LocalKms(path, may_create=_yes)
     await kms.open()
     return kms
 
@@ -84,6 +94,39 @@ async def test_a_later_start_uses_the_key_that_is_there(path: Path) -> None:
     second = await opened(path)
     assert second.kek_id == first.kek_id
     assert await second.unwrap(wrapped_key, CONTEXT) == DATA_KEY
+
+
+@pytest.mark.parametrize("may_create", [None, _no], ids=["never", "not now"])
+async def test_a_wrapping_key_that_is_lost_is_never_replaced_where_it_may_not_be(
+    path: Path, may_create: Callable[[], Awaitable[bool]] | None
+) -> None:
+    with pytest.raises(StartupError, match=r"/kek is missing, .*: restore it from its backup"):
+        await LocalKms(path, may_create=may_create).open()
+    assert os.listdir(path.parent) == []
+
+
+async def test_one_that_another_process_makes_meanwhile_is_taken(path: Path) -> None:
+    async def made_elsewhere() -> bool:
+        await opened(path)
+        return False
+
+    kms = LocalKms(path, may_create=made_elsewhere)
+    await kms.open()
+    assert kms.kek_id == (await opened(path)).kek_id
+
+
+async def test_nobody_is_asked_where_there_is_a_wrapping_key(path: Path) -> None:
+    await opened(path)
+
+    async def asked() -> bool:
+        raise AssertionError
+
+    await LocalKms(path, may_create=asked).open()
+
+
+async def test_its_ids_are_told_from_those_of_others(path: Path) -> None:
+    assert is_local((await opened(path)).kek_id)
+    assert not is_local("arn:aws:kms:eu-west-1:123456789012:key/local:")
 
 
 def test_processes_that_start_at_once_end_with_one_key(path: Path) -> None:

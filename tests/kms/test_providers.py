@@ -45,14 +45,16 @@ def test_a_provider_of_another_package_is_found(site: Path) -> None:
     assert factory({"plugin": "vaultKms"}) == ("vault", {"plugin": "vaultKms"})  # type: ignore[comparison-overlap]
 
 
-def test_an_unknown_plugin_names_what_was_found_and_the_closest() -> None:
-    with pytest.raises(ValueError, match=r"'awsKMS'; found are: .*awsKms.*; did you mean awsKms\?"):
-        find("awsKMS")
+@pytest.mark.parametrize("name", ["awsKMS", "awskms", "awsKm"])
+def test_an_unknown_plugin_names_what_was_found_and_the_closest(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"'{name}'; found are: .*awsKms.*; did you mean awsKms\?"):
+        find(name)
 
 
-def test_a_plugin_like_no_other_gets_no_guess() -> None:
+@pytest.mark.parametrize("name", ["zzzzzz", "gcpKms", "awsSecrets"])
+def test_a_plugin_like_no_other_gets_no_guess(name: str) -> None:
     with pytest.raises(ValueError, match="found are") as caught:
-        find("zzzzzz")
+        find(name)
     assert "did you mean" not in str(caught.value)
 
 
