@@ -57,7 +57,10 @@ def page_of_keys(keyring: str | None, after: tuple[str, int] | None, limit: int)
     query = select(DATA_KEYS).order_by(_COLUMNS.keyring, _COLUMNS.generation).limit(limit)
     if keyring is not None:
         query = query.where(_COLUMNS.keyring == keyring)
-    if after is not None:
+    if after is not None and after[0] == keyring:
+        # Beside the keyring's name a pair would be no place in SQLite's index: the keyring would be walked to the page.
+        query = query.where(_COLUMNS.generation > after[1])
+    elif after is not None:
         # Compared as one pair, the index finds the place; with AND and OR it would be walked from its beginning.
         query = query.where(tuple_(_COLUMNS.keyring, _COLUMNS.generation) > after)
     return query
