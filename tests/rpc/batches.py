@@ -42,7 +42,10 @@ def fixed(*rows: Row, width: int) -> pb.ColumnBatch:
     return pb.ColumnBatch(data=data, byte_width=width, validity=_validity(rows))
 
 
-def rows_of(answer: pb.EncryptResponse | pb.DecryptResponse) -> list[Row]:
+Answer = pb.EncryptResponse | pb.DecryptResponse | pb.ReencryptResponse | pb.KeyTokens
+
+
+def rows_of(answer: Answer) -> list[Row]:
     """The rows of an answer; fails where its buffers do not fit together to the byte."""
     if answer.WhichOneof("batch") == "values":
         rows: list[bytes] = list(answer.values.values)

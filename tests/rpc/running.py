@@ -15,7 +15,7 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 from sidekey.v1 import encryption_pb2 as pb
-from sidekey.v1 import encryption_pb2_grpc, info_pb2_grpc
+from sidekey.v1 import encryption_pb2_grpc, info_pb2_grpc, keyring_pb2, keyring_pb2_grpc
 
 from sidecar.config import load
 from sidecar.keystore.port import Keystore
@@ -62,6 +62,7 @@ class Caller:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self.channel = channel
         self.stub: Any = encryption_pb2_grpc.EncryptionServiceStub(channel)
+        self.keyrings: Any = keyring_pb2_grpc.KeyringServiceStub(channel)
         self.info: Any = info_pb2_grpc.InfoServiceStub(channel)
         self.health: Any = health_pb2_grpc.HealthStub(channel)
 
@@ -78,6 +79,27 @@ class Caller:
     async def sealed(self, *rows: batches.Row, **fields: Any) -> list[batches.Row]:
         """The ciphertexts of values."""
         return batches.rows_of(await self.encrypt(batches.values(*rows), **fields))
+
+    async def reencrypt(self, batch: Batch | None, **fields: Any) -> pb.ReencryptResponse:
+        """Reencrypt one batch; None sets none."""
+        answer: pb.ReencryptResponse = await self.stub.Reencrypt(
+            pb.ReencryptRequest(**_batch(batch), **fields), timeout=20
+        )
+        return answer
+
+    async def query_tokens(self, batch: Batch | None, **fields: Any) -> pb.QueryTokensResponse:
+        """The query tokens of one batch; None sets none."""
+        answer: pb.QueryTokensResponse = await self.stub.QueryTokens(
+            pb.QueryTokensRequest(**_batch(batch), **fields), timeout=20
+        )
+        return answer
+
+    async def rotate(self, keyring: str = "default") -> keyring_pb2.DataKey:
+        """A new primary; for a sidecar that lets callers manage keys."""
+        answer: keyring_pb2.RotateKeyringResponse = await self.keyrings.RotateKeyring(
+            keyring_pb2.RotateKeyringRequest(name=keyring), timeout=20
+        )
+        return answer.primary
 
     async def raw(self, method: str, request: bytes) -> bytes:
         """Any bytes to any method."""
@@ -96,6 +118,20 @@ class Caller:
         sealed = await self.sealed(*rows, associated_data=b"good")
         opened = await self.decrypt(batches.values(*sealed), associated_data=b"good")
         assert batches.rows_of(opened) == list(rows)
+
+    async def serves_again(self) -> None:
+        """A good call, as soon as what was heard of an outage is forgotten."""
+
+        async def served() -> bool:
+            try:
+                await self.still_serves()
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    raise
+                return False
+            return True
+
+        await until(served)
 
 
 @dataclass(frozen=True)

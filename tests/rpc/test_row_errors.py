@@ -72,7 +72,7 @@ async def world(tmp_path: Path) -> AsyncIterator[tuple[Caller, dict[str, bytes]]
     rows["malformed"] = b"\xfa" + rows["good"][1:]
     async with running(tmp_path, settings, kms=kms, keystore=keystore) as it:
         yield it.caller, rows
-        await it.caller.still_serves()
+        await it.caller.serves_again()
 
 
 def _shaped(shape: str, rows: list[Row]) -> Batch:

@@ -74,7 +74,7 @@ async def test_each_error_reaches_the_caller_as_its_row_says(
         else:
             assert refused == Refusal(code, kind.reason, "what went wrong, in our words")
         assert await it.metric("sidekey_calls_total", method="Encrypt", status=code.name) == 1
-        await it.caller.still_serves()
+        await it.caller.serves_again()
 
 
 async def test_an_error_with_the_words_of_others_is_not_among_ours(tmp_path: Path) -> None:
