@@ -11,11 +11,14 @@ from dataclasses import dataclass
 import structlog
 
 from sidecar.crypto import key_schedule
-from sidecar.errors import KeystoreUnavailableError, SidekeyError
+from sidecar.errors import KeystoreUnavailableError, KmsDeniedError, SidekeyError
 from sidecar.keys.wrapping import WrappingKeys
 from sidecar.keystore.port import DataKeyRecord, KeyState, Keystore, WrappedCopy
 
 _MOST_LOST_RACES = 5
+
+Failure = tuple[str, str, str]
+"""Key id, keyring, and the reason of an error of ``sidecar.errors``."""
 
 log = structlog.get_logger(__name__)
 
@@ -28,8 +31,8 @@ class RewrapPage:
     """In a dry run: what would be."""
     unchanged: int
     """Wrapped under exactly the configured wrapping keys already, or destroyed."""
-    failures: Sequence[tuple[str, str, str]]
-    """(key id, keyring, reason of ``sidecar.errors``); each of them is as it was."""
+    failures: Sequence[Failure]
+    """Each of them is as it was."""
     next: tuple[str, int] | None
     """Where the next page begins (after this keyring and generation); None: there is none."""
 
@@ -52,7 +55,8 @@ class Rewrapping:
             keyring: None: of all keyrings.
             after: the page begins after this keyring and generation.
             limit: data keys of the page; at least 1.
-            dry_run: nothing is stored, and no data key unwrapped: what cannot be unwrapped is not found.
+            dry_run: nothing is stored, and no data key unwrapped; of those that cannot be only those are found that no
+                KMS at hand may unwrap.
 
         Raises:
             KmsDeniedError, KmsDisabledError, KmsThrottledError, KmsUnavailableError, CorruptKeyError: a configured
@@ -65,7 +69,7 @@ class Rewrapping:
         # Asked anew for each page: an alias may have been pointed at another wrapping key since.
         current = set(await self._wrapping_keys.current(records[0].keyring))
         wanting = [record for record in records if _wants_rewrap(record, current)]
-        failures = [] if dry_run else await self._rewrapped(wanting, current)
+        failures = self._out_of_reach(wanting) if dry_run else await self._rewrapped(wanting, current)
         last = records[-1]
         return RewrapPage(
             rewrapped=len(wanting) - len(failures),
@@ -74,9 +78,16 @@ class Rewrapping:
             next=(last.keyring, last.generation) if len(records) == limit else None,
         )
 
-    async def _rewrapped(self, records: Sequence[DataKeyRecord], current: set[str]) -> list[tuple[str, str, str]]:
+    def _out_of_reach(self, records: Sequence[DataKeyRecord]) -> list[Failure]:
+        return sorted(
+            (record.key_id, record.keyring, KmsDeniedError.reason)
+            for record in records
+            if not self._wrapping_keys.may_unwrap(record)
+        )
+
+    async def _rewrapped(self, records: Sequence[DataKeyRecord], current: set[str]) -> list[Failure]:
         """Rewrap them; returns those that could not be."""
-        failures: list[tuple[str, str, str]] = []
+        failures: list[Failure] = []
         slots = asyncio.Semaphore(self._most_at_once)
 
         async def one(record: DataKeyRecord) -> None:

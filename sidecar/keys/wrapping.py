@@ -133,6 +133,10 @@ class WrappingKeys:
             for kek_id in (kek_id for kek_id, is_sound in sound.items() if not is_sound):
                 log.error("data_key_copy_corrupt", key_id=record.key_id, keyring=record.keyring, kek_id=kek_id)
 
+    def may_unwrap(self, record: DataKeyRecord) -> bool:
+        """Whether there is a KMS that may unwrap a copy of the data key; asks none."""
+        return any(key.copies_of(record.copies) for key in self._in_turn())
+
     async def wrapped_under_all(self, data_key: bytearray, keyring: str, key_id: str) -> tuple[WrappedCopy, ...]:
         """Copies under all wrapping keys, each proved to unwrap; raises as ``wrap`` where one of them cannot be had."""
         context = encryption_context(keyring, key_id)

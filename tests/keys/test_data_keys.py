@@ -20,6 +20,7 @@ from sidecar.errors import (
     UnknownKeyError,
 )
 from sidecar.keys.data_key import DataKey, DataKeys
+from sidecar.keys.wrapping import WrappingKeys
 from sidecar.keystore.port import DataKeyRecord, KeyState
 from tests.keys.settling import turns
 from tests.keys.world import World, encrypted
@@ -52,7 +53,7 @@ async def test_a_data_key_is_wrapped_proved_and_durable_before_it_can_encrypt(wo
         journal.append("cipher")
         return DataKeyCipher(key_id, data_key)
 
-    data_keys = DataKeys(world.store, world.kms, world.clock, os.urandom, make_cipher)
+    data_keys = DataKeys(world.store, WrappingKeys({"fake": world.kms}), world.clock, os.urandom, make_cipher)
     assert await data_keys.make("default", 1) is not None
     assert journal == ["wrap", "unwrap", "insert", "cipher"]
 
@@ -79,7 +80,7 @@ async def test_data_keys_and_their_ids_are_not_made_twice(world: World) -> None:
 
 async def test_the_zero_key_id_is_drawn_again(world: World) -> None:
     draws = iter([os.urandom(32), bytes(7), bytes(7), bytes.fromhex(OTHER_ID)])
-    data_keys = DataKeys(world.store, world.kms, world.clock, lambda _count: next(draws))
+    data_keys = DataKeys(world.store, WrappingKeys({"fake": world.kms}), world.clock, lambda _count: next(draws))
     answer = await data_keys.make("default", 1)
     assert answer is not None
     assert answer[1].key_id == OTHER_ID
@@ -145,7 +146,7 @@ async def test_bytes_are_overwritten_when_the_cipher_cannot_be_made(world: World
     def no_cipher(_key_id: str, _data_key: bytes | bytearray) -> DataKeyCipher:
         raise MemoryError
 
-    data_keys = DataKeys(world.store, world.kms, world.clock, os.urandom, no_cipher)
+    data_keys = DataKeys(world.store, WrappingKeys({"fake": world.kms}), world.clock, os.urandom, no_cipher)
     with pytest.raises(MemoryError):
         await (data_keys.make("default", 2) if work == "make" else data_keys.load(record.key_id))
     assert_overwritten(world, buffers=4 if work == "make" else 3)
@@ -234,7 +235,9 @@ async def test_no_key_bytes_show_in_a_repr_or_an_error(world: World, setup: Setu
     """The bytes are known here, because the test's random source gives them."""
     secret = bytes(range(64, 96))
     ids = iter([secret, bytes.fromhex(OTHER_ID)])
-    answer = await DataKeys(world.store, world.kms, world.clock, lambda _count: next(ids)).make("default", 1)
+    answer = await DataKeys(world.store, WrappingKeys({"fake": world.kms}), world.clock, lambda _count: next(ids)).make(
+        "default", 1
+    )
     assert answer is not None
     data_key, record = answer
     texts = [repr(data_key), repr(record), repr(data_key.cipher), repr(world.keyrings)]

@@ -23,16 +23,11 @@ from sidecar.keystore.port import DataKeyRecord, KeyState, WrappedCopy
 from tests.fakes.kms import FakeKms
 from tests.fakes.virtual_time import in_virtual_time
 from tests.keys.settling import turns
+from tests.keys.wrapping import assert_overwritten, fakes
 
 KEY_ID = "0123456789abcd"
-ZEROS = bytes(32)
 DATA_KEY = bytes(range(32))
 Logs = list[MutableMapping[str, Any]]
-
-
-def fakes(*names: str) -> dict[str, FakeKms]:
-    """KMSs by name, each with a wrapping key of its own."""
-    return {name: FakeKms(f"fake:{name}") for name in names}
 
 
 def record_of(copies: Iterable[WrappedCopy], data_key: bytes = DATA_KEY) -> DataKeyRecord:
@@ -58,13 +53,6 @@ async def wrapped(keys: WrappingKeys) -> DataKeyRecord:
         return record_of(await keys.wrap(data_key, "default", KEY_ID))
     finally:
         key_schedule.overwrite(data_key)
-
-
-def assert_overwritten(kmses: Iterable[FakeKms], *kept: bytearray) -> None:
-    """Nobody but ``kept`` holds data key bytes."""
-    for kms in kmses:
-        for buffer in kms.key_buffers:
-            assert any(buffer is each for each in kept) or bytes(buffer) == ZEROS
 
 
 def hang(kms: FakeKms) -> None:
