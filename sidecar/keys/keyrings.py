@@ -91,9 +91,10 @@ class Keyrings:
         self._jitter = jitter
         self._corrupt = metrics.corrupt_data_keys
         # Apart: what the KMS does to data keys says nothing of how the keystore finds primaries.
-        of_keys, of_primaries, of_lists = (Outage(pace.retries_per_second, clock, jitter) for _ in range(3))
+        of_keys, of_wraps, of_primaries, of_lists = (Outage(pace.retries_per_second, clock, jitter) for _ in range(4))
         self._data_keys = make_data_keys(
-            GatheringKeystore(keystore), SparingWrapper(wrapper, of_keys, max_calls, wait_seconds)
+            GatheringKeystore(keystore),
+            SparingWrapper(wrapper, of_wraps, of_keys, max_calls=max_calls, wait_seconds=wait_seconds),
         )
         self._events = DataKeyEvents(metrics, clock)
         self._keys: RefreshingCache[str, DataKey] = RefreshingCache(

@@ -22,8 +22,6 @@ class Lifetime:
     max_entries: int
     stale_on_outage_seconds: float = 0.0
     """For so long an entry in use goes on whose refresh an outage prevents; never less than the TTL."""
-    fail_fast_seconds: float = 1.0
-    """For so long (half of it jitter) the failure of a fetch in an outage is remembered for those who ask again."""
     max_background_fetches: int = 256
 
     def __post_init__(self) -> None:
@@ -32,10 +30,8 @@ class Lifetime:
             raise ValueError("the TTL must be more than 0 seconds")
         if not (0 <= self.jitter_fraction < 1 and 0 < self.refresh_after_fraction < 1):
             raise ValueError("jitter must be in [0, 1) and refresh-after in (0, 1)")
-        if not (0 <= self.failure_seconds < math.inf and 0 <= self.fail_fast_seconds < math.inf):
-            raise ValueError("failures must not be remembered for ever")
-        if not 0 <= self.stale_on_outage_seconds < math.inf:
-            raise ValueError("an outage must not keep entries for ever")
+        if not (0 <= self.failure_seconds < math.inf and 0 <= self.stale_on_outage_seconds < math.inf):
+            raise ValueError("failures must not be remembered for ever, nor entries kept")
         if self.max_entries < 1 or self.max_background_fetches < 1:
             raise ValueError("there must be room for an entry and for its fetch")
 

@@ -3,6 +3,7 @@
 Owns no call and no key: whoever calls asks here first, and tells how it ended.
 """
 
+import asyncio
 import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -12,9 +13,17 @@ from sidecar.errors import (
     KeystoreUnavailableError,
     KmsDeniedError,
     KmsDisabledError,
+    KmsThrottledError,
+    KmsUnavailableError,
     SidekeyError,
 )
 from sidecar.keys.clock import Clock
+
+FAIL_FAST_SECONDS = 1.0
+"""For so long, half of it jitter, a failure that may pass is the answer for those who ask again, without a call."""
+
+OF_KMS = (KmsThrottledError, KmsUnavailableError)
+OF_KEYSTORE = (KeystoreUnavailableError,)
 
 _KMS_ANSWERS = (KmsDeniedError, KmsDisabledError, CorruptKeyError)
 
@@ -70,7 +79,9 @@ class Outage:
         self._jitter = jitter
         self._error: SidekeyError | None = None
         self._began_at = self._ended_at = -math.inf
+        self._fail_fast_until = -math.inf
         self._trying: set[Hashable] = set()
+        self._news = asyncio.Event()
         self.number = 0
         """How many outages have ended."""
 
@@ -95,14 +106,28 @@ class Outage:
         self._trying.add(key)
         return True
 
-    def check(self, key: Hashable) -> None:
-        """Raise what the last call met where no call may be made for this key."""
-        if not self.lets(key) and self._error is not None:
+    async def turn(self, key: Hashable, kinds: tuple[type[SidekeyError], ...]) -> None:
+        """Come back when a call of a caller may be made; an outage of none of these kinds is no reason to wait.
+
+        Raises:
+            SidekeyError: what a call met a moment ago. Where the last failure is older, and the budget is spent by
+                others who just try again, their outcome is waited for: an outage that is long over fails nobody.
+        """
+        while isinstance(self._error, kinds) and not self.lets(key):
+            if self._clock.monotonic() < self._fail_fast_until or not self._trying:
+                raise fresh(self._error)
+            await self._news.wait()
+
+    def check(self, key: Hashable, kinds: tuple[type[SidekeyError], ...]) -> None:
+        """As ``turn`` after a wait for something else: raise at once where no call may be made."""
+        if isinstance(self._error, kinds) and not self.lets(key):
             raise fresh(self._error)
 
     def landed(self, key: Hashable) -> None:
         """The call for this key is over."""
-        self._trying.discard(key)
+        if key in self._trying:
+            self._trying.discard(key)
+            self._tell()
 
     def failed(self, error: SidekeyError, number: int) -> None:
         """A call failed in a way that may pass; it began when so many outages had ended.
@@ -115,6 +140,8 @@ class Outage:
             self._began_at = self._clock.monotonic()
             self._budget.drain(self._jitter())
         self._error = error
+        self._fail_fast_until = self._clock.monotonic() + fail_fast_seconds(self._jitter)
+        self._tell()
 
     def refused(self, error: SidekeyError) -> None:
         """A call was answered with a permanent failure: that ends an outage of whoever gave the answer."""
@@ -127,6 +154,17 @@ class Outage:
             self._error = None
             self._ended_at = self._clock.monotonic()
             self.number += 1
+            self._tell()
+
+    def _tell(self) -> None:
+        """Wake those who wait for news; what comes later is news of its own."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+def fail_fast_seconds(jitter: Callable[[], float]) -> float:
+    """For how long one failure that may pass is remembered."""
+    return FAIL_FAST_SECONDS * (0.5 + jitter() / 2)
 
 
 def fresh(error: SidekeyError) -> SidekeyError:

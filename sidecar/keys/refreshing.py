@@ -17,7 +17,7 @@ from cachetools import TLRUCache
 from sidecar.errors import RETRYABLE, SidekeyError
 from sidecar.keys.clock import Clock
 from sidecar.keys.lifetime import Fetched, Lifetime
-from sidecar.keys.outage import Outage, Pace, TokenBucket, fresh
+from sidecar.keys.outage import OF_KEYSTORE, Outage, Pace, TokenBucket, fail_fast_seconds, fresh
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -148,7 +148,9 @@ class RefreshingCache(Generic[K, V]):
         if known is not None:
             raise fresh(known[0])
         if key not in self._flights:
-            self._outage.check(key)
+            # Of the keystore alone: the KMS is spared where it is called, for most keys that are asked for in its
+            # outage by mistake or for the first time are found to be unknown or disabled without it.
+            await self._outage.turn(key, OF_KEYSTORE)
         try:
             # Shielded: when this caller is cancelled, the flight goes on for the others and for the cache.
             value = await asyncio.shield(self._fly_for(key))
@@ -335,8 +337,7 @@ class RefreshingCache(Generic[K, V]):
     def _postpone(self, key: K, error: SidekeyError) -> None:
         """An outage: a living entry goes on; without one the failure is remembered for a moment."""
         if not self._carry_on(key, error.reason):
-            seconds = self._lifetime.fail_fast_seconds * (0.5 + self._jitter() / 2)
-            self._failures[key] = (error, self._clock.monotonic() + seconds)
+            self._failures[key] = (error, self._clock.monotonic() + fail_fast_seconds(self._jitter))
 
     def _carry_on(self, key: K, reason: str) -> bool:
         """The entry, if it lives, goes on and is tried again ever more rarely."""

@@ -50,7 +50,7 @@ async def test_400_calls_on_a_cold_cache_make_one_unwrap_a_data_key(maker: World
     before = maker.kms.unwraps
     answers = await asyncio.gather(*(reader.keyrings.for_decryption(ids, None) for _ in range(400)))
     assert maker.kms.unwraps - before == 2
-    assert reader.store.calls == {"get": 2}
+    assert reader.store.calls == {"get_many": 1}
     assert all(answer == answers[0] for answer in answers)
     assert [cipher.key_id for cipher in answers[0].values() if isinstance(cipher, DataKeyCipher)] == ids
 
@@ -185,11 +185,12 @@ async def test_an_outage_leaves_a_cached_data_key_until_its_expiry(
     assert maker.metric("sidekey_cache_lookups_total", result="stale") > 0
 
 
-async def test_an_outage_ends_with_the_next_call_after_it(reader: World) -> None:
+async def test_an_outage_ends_with_the_next_call_a_moment_later(reader: World) -> None:
     key_id = reader.row().key_id
     reader.kms.fail_unwrap_with = KmsUnavailableError("away")
     assert await answer(reader, key_id) is RowFailure.KEY_UNAVAILABLE
     reader.kms.fail_unwrap_with = None
+    reader.clock.advance(1.0)
     assert isinstance(await answer(reader, key_id), DataKeyCipher)
 
 
@@ -210,10 +211,10 @@ async def test_an_unknown_key_id_reads_the_keystore_once_and_is_remembered(reade
     assert set(answers) == {RowFailure.UNKNOWN_KEY}
     reader.clock.advance(FAILURE_SECONDS - TICK)
     assert await answer(reader, UNKNOWN) is RowFailure.UNKNOWN_KEY
-    assert reader.store.calls == {"get": 1}
+    assert reader.store.calls == {"get_many": 1}
     reader.clock.advance(TICK)
     assert await answer(reader, UNKNOWN) is RowFailure.UNKNOWN_KEY
-    assert reader.store.calls == {"get": 2}
+    assert reader.store.calls == {"get_many": 2}
 
 
 async def test_a_data_key_that_another_sidecar_stored_is_found_at_once_or_after_the_memory_ends(

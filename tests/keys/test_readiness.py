@@ -1,6 +1,7 @@
 """Readiness: what calls say of the KMS and the keystore, and what a probe asks them."""
 
 import asyncio
+import functools
 import itertools
 from collections.abc import MutableMapping
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from sidecar.errors import CorruptKeyError, KeystoreUnavailableError, KmsDeniedError, KmsUnavailableError
 from sidecar.keys.readiness import Readiness, probe
+from sidecar.keys.wrapping import WrappingKeys
 from sidecar.keystore.watched import WatchedKeystore
 from sidecar.kms.guard import GuardedKms
 from sidecar.metrics import Metrics
@@ -36,7 +38,7 @@ def cached() -> Cached:
 
 @pytest.fixture
 def readiness(cached: Cached) -> Readiness:
-    return Readiness(cached)
+    return Readiness(cached, lambda: 0)
 
 
 def state(readiness: Readiness) -> str:
@@ -50,14 +52,14 @@ def state(readiness: Readiness) -> str:
 def both(readiness: Readiness, result: str) -> None:
     """Both directions end alike."""
     for direction in DIRECTIONS:
-        readiness.kms_result(direction, result)
+        readiness.kms_result("one", direction, result)
 
 
 def test_nothing_is_ready_before_the_kms_was_asked_in_both_directions(readiness: Readiness) -> None:
     for direction in DIRECTIONS:
         assert state(readiness) == "not ready"
         assert readiness.checks()["kms"] == "not asked yet"
-        readiness.kms_result(direction, "ok")
+        readiness.kms_result("one", direction, "ok")
     assert state(readiness) == "ready"
 
 
@@ -67,13 +69,19 @@ def test_a_kms_in_trouble_leaves_a_sidecar_ready_that_has_data_keys(
     readiness: Readiness, cached: Cached, trouble: str, direction: str
 ) -> None:
     both(readiness, "ok")
-    readiness.kms_result(direction, trouble)
+    readiness.kms_result("one", direction, trouble)
     assert state(readiness) == "not ready"
     cached.keys = 1
     assert state(readiness) == "ready, in trouble"
-    assert readiness.checks() == {"kms": trouble, "keystore": "ok", "cachedKeys": "1"}
+    assert readiness.checks() == {
+        "kms": trouble,
+        "kms.one": f"{direction} {trouble}",
+        "keystore": "ok",
+        "cachedKeys": "1",
+        "staleKeys": "0",
+    }
     cached.keys = 0
-    readiness.kms_result(direction, "ok")
+    readiness.kms_result("one", direction, "ok")
     assert state(readiness) == "ready"
 
 
@@ -99,17 +107,18 @@ def test_a_corrupt_key_and_a_cancelled_call_say_nothing_of_the_kms(
 
 def test_only_changes_are_logged(readiness: Readiness, logs: Logs) -> None:
     for result in ("ok", "ok", "denied", "denied", "ok"):
-        readiness.kms_result("unwrap", result)
+        readiness.kms_result("one", "unwrap", result, "" if result == "ok" else "the KMS says no")
     for reachable in (True, False, False, True):
         readiness.keystore_result(reachable)
     assert [(line["event"], line["log_level"], line["before"], line["result"]) for line in logs] == [
-        ("kms_reachability", "info", "not asked yet", "ok"),
-        ("kms_reachability", "warning", "ok", "denied"),
-        ("kms_reachability", "info", "denied", "ok"),
+        ("kms_state", "debug", "not asked yet", "ok"),
+        ("kms_state", "warning", "ok", "denied"),
+        ("kms_state", "info", "denied", "ok"),
         ("keystore_reachability", "warning", "ok", "unavailable"),
         ("keystore_reachability", "info", "unavailable", "ok"),
     ]
-    assert {line["operation"] for line in logs[:3]} == {"unwrap"}
+    assert {(line["kms"], line["operation"]) for line in logs[:3]} == {("one", "unwrap")}
+    assert [line["problem"] for line in logs[:3]] == ["", "the KMS says no", ""]
 
 
 class Probed:
@@ -119,19 +128,20 @@ class Probed:
         self.readiness = readiness
         self.fake = FakeKms()
         self.store = MemoryKeystore()
-        self.kms = GuardedKms(self.fake, Metrics(), on_result=readiness.kms_result)
+        guarded = GuardedKms(self.fake, Metrics(), on_result=functools.partial(readiness.kms_result, "one"))
+        self.wrapping_keys = WrappingKeys({"one": guarded})
         self.keystore = WatchedKeystore(self.store, readiness.keystore_result)
 
     async def probe(self) -> None:
         """One probe."""
-        await probe(self.kms, self.keystore, "default")
+        await probe(self.wrapping_keys, self.keystore, "default")
 
 
 @pytest.fixture
 async def probed(readiness: Readiness) -> Probed:
     probed = Probed(readiness)
     probed.fake.delay_seconds = 0.001
-    await probed.store.open()
+    await probed.store.open(upgrade=True)
     return probed
 
 

@@ -91,11 +91,19 @@ async def test_a_permanent_failure_is_remembered_for_its_time_and_not_longer(sec
     assert bench.origin.fetches["a"] == 2
 
 
-async def test_an_outage_is_not_remembered_where_there_is_no_entry() -> None:
-    bench = Bench()
+@pytest.mark.parametrize(("jitter", "seconds"), [(0.0, 0.5), (0.5, 0.75)])
+async def test_an_outage_without_an_entry_is_remembered_for_a_moment(jitter: float, seconds: float) -> None:
+    bench = Bench(jitter)
     bench.origin.fails = KmsUnavailableError("away")
     for _ in range(3):
         with pytest.raises(KmsUnavailableError):
             await bench.cache.get("a")
-    assert bench.origin.fetches["a"] == 3
-    assert bench.recorded.taken() == [("lookup", "miss")] * 3
+    assert bench.origin.fetches["a"] == 1
+    bench.origin.fails = None
+    bench.clock.advance(seconds - TICK)
+    with pytest.raises(KmsUnavailableError, match="away"):
+        await bench.cache.get("a")
+    bench.clock.advance(TICK)
+    await bench.cache.get("a")
+    assert bench.origin.fetches["a"] == 2
+    assert bench.recorded.taken() == [("lookup", "miss")] * 5

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 from collections.abc import MutableMapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -60,25 +61,66 @@ def test_a_rollover_is_prepared_ahead_by_a_twentieth_of_the_period_and_an_hour_a
     prepare = due - timedelta(seconds=lead)
     tick = timedelta(microseconds=1)
     assert schedule.due_at(primary) == due
-    assert schedule.prepare_at(primary) == prepare
-    assert [schedule.wants_rollover(primary, moment) for moment in (prepare - tick, prepare, due)] == [
-        False,
-        True,
-        True,
-    ]
+    assert schedule.prepare_at(primary, 0.0) == prepare
+    moments = (prepare - tick, prepare, due)
+    assert [schedule.wants_rollover(primary, moment, 0, 0.0) for moment in moments] == [False, True, True]
+    assert [schedule.is_overdue(primary, moment, 0) for moment in moments] == [False, False, True]
+    assert schedule.prepare_at(primary, 0.5) == due - timedelta(seconds=lead) / 2
 
 
-@pytest.mark.parametrize(("values", "wants"), [(MOST_VALUES - 1, False), (MOST_VALUES, True)])
-def test_a_primary_wants_a_successor_before_its_budget_of_values_ends(values: int, wants: bool) -> None:
-    schedule = RolloverSchedule(timedelta(days=365))
-    primary = record(created_at=MADE_AT, values_encrypted=values)
-    assert schedule.wants_rollover(primary, MADE_AT) is wants
-    assert schedule.is_overdue(primary, MADE_AT) is wants
+@pytest.mark.parametrize(
+    ("most", "spent", "wants", "overdue"),
+    [
+        *((1000, 899, False, False), (1000, 900, True, False), (1000, 999, True, False), (1000, 1000, True, True)),
+        *((1, 0, False, False), (1, 1, True, True)),
+        *((MOST_VALUES, MOST_VALUES // 10 * 9 - 1, False, False), (MOST_VALUES, MOST_VALUES, True, True)),
+    ],
+)
+def test_a_primary_wants_a_successor_at_nine_tenths_of_its_budget_of_values(
+    most: int, spent: int, wants: bool, overdue: bool
+) -> None:
+    for period in (timedelta(days=365), None):
+        schedule = RolloverSchedule(period, most)
+        primary = record(created_at=MADE_AT)
+        assert schedule.wants_rollover(primary, MADE_AT, spent, 0.0) is wants
+        assert schedule.is_overdue(primary, MADE_AT, spent) is overdue
+
+
+@pytest.mark.parametrize("most", [0, -1, MOST_VALUES + 1])
+def test_a_budget_of_nothing_or_beyond_what_the_cipher_is_good_for_is_refused(most: int) -> None:
+    with pytest.raises(ValueError, match="values"):
+        RolloverSchedule(None, most)
+
+
+def test_a_period_of_never_makes_no_primary_old() -> None:
+    schedule = RolloverSchedule(None)
+    primary = record(created_at=MADE_AT)
+    late = MADE_AT + timedelta(days=36_500)
+    assert schedule.due_at(primary) is schedule.prepare_at(primary, 0.0) is None
+    assert not schedule.wants_rollover(primary, late, 0, 0.0)
+    assert schedule.seconds_to_rollover(primary, late, 0, 0.0) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("age", "spent", "seconds"),
+    [
+        (100.0, 0, 86_400 * 10 - 3600 - 100.0),
+        (100.0, 100, 400.0),  # one value a second: the 900th comes in 800 seconds, and half of them are waited
+        (100.0, 898, 1.0),
+        (100.0, 900, 0.0),
+        (-100.0, 100, 86_400 * 10 - 3600 + 100.0),
+        (86_400 * 10, 0, 0.0),
+    ],
+)
+def test_the_end_of_a_budget_is_foreseen_at_the_speed_so_far(age: float, spent: int, seconds: float) -> None:
+    schedule = RolloverSchedule(timedelta(days=10), 1000)
+    now = MADE_AT + timedelta(seconds=age)
+    assert schedule.seconds_to_rollover(record(created_at=MADE_AT), now, spent, 0.0) == seconds
 
 
 def test_a_clock_that_was_set_back_makes_no_primary_old_before_its_time() -> None:
     schedule = RolloverSchedule(timedelta(days=1))
-    assert not schedule.wants_rollover(record(created_at=MADE_AT), MADE_AT - timedelta(days=1000))
+    assert not schedule.wants_rollover(record(created_at=MADE_AT), MADE_AT - timedelta(days=1000), 0, 0.0)
 
 
 async def test_a_keyring_in_use_rolls_over_ahead_and_no_call_waits(world: World, logs: Logs) -> None:
@@ -91,7 +133,9 @@ async def test_a_keyring_in_use_rolls_over_ahead_and_no_call_waits(world: World,
     assert (first.key_id, second.key_id) == (world.row(1).key_id, world.row(2).key_id)
     assert world.clock.now() < MADE_AT + timedelta(days=10) - timedelta(minutes=55)
     assert [line["generation"] for line in logs if line["event"] == "rolled_over"] == [2]
-    assert world.metric("sidekey_rollovers_total", result="made") == 2
+    assert world.metric("sidekey_rollovers_total", result="made") == 1
+    made = {cause: world.metric("sidekey_data_keys_made_total", cause=cause) for cause in ("first", "rollover")}
+    assert made == {"first": 1, "rollover": 1}
 
 
 async def test_old_values_decrypt_after_a_rollover(world: World) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable, MutableMapping
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 
 from sidecar.errors import KmsUnavailableError
 from sidecar.keys import upkeep
-from sidecar.keys.readiness import Readiness
+from sidecar.keys.readiness import Readiness, probe
 from sidecar.keys.upkeep import Upkeep
 from sidecar.keys.usage import UsageCounts
+from sidecar.keys.wrapping import WrappingKeys
 from sidecar.keystore.watched import WatchedKeystore
 from sidecar.kms.guard import GuardedKms
 from tests.keys.world import TTL, World
@@ -22,7 +24,6 @@ Logs = list[MutableMapping[str, Any]]
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "_FLUSH_SECONDS", TURN)
     monkeypatch.setattr(upkeep, "_FIRST_PROBE_SECONDS", TURN)
     monkeypatch.setattr(upkeep, "_LONGEST_PROBE_SECONDS", 16 * TURN)
     monkeypatch.setattr(upkeep, "_READINESS_SECONDS", TURN)
@@ -35,20 +36,21 @@ class Kept:
         self.world = world
         self.told: list[bool] = []
         self.telling_fails = False
-        self.readiness = Readiness(lambda: world.keyrings.cached_keys)
-        self.kms = GuardedKms(world.kms, world.metrics, on_result=self.readiness.kms_result)
+        self.readiness = Readiness(lambda: world.keyrings.cached_keys, lambda: world.keyrings.stale_keys)
+        guarded = GuardedKms(world.kms, world.metrics, on_result=functools.partial(self.readiness.kms_result, "one"))
+        self.wrapping_keys = WrappingKeys({"one": guarded})
         self.keystore = WatchedKeystore(world.store, self.readiness.keystore_result)
-        self.usage = UsageCounts(self.keystore)
+        self.usage = UsageCounts(self.keystore, world.clock)
         self.upkeep = Upkeep(
-            world.keyrings,
-            self.usage,
             self.readiness,
-            self.kms,
-            self.keystore,
-            sweep_seconds=TURN,
-            probe_keyring="default",
+            [(TURN, self.sweep), (TURN, self.usage.flush)],
+            probe=lambda: probe(self.wrapping_keys, self.keystore, "default"),
             on_ready=self.tell,
         )
+
+    async def sweep(self) -> None:
+        """A job."""
+        self.world.keyrings.sweep()
 
     async def tell(self, ready: bool) -> None:
         """Called by the upkeep."""
@@ -85,7 +87,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_a_sidecar_without_trouble_asks_the_kms_nothing(kept: Kept) -> None:
     for direction in ("wrap", "unwrap"):
-        kept.readiness.kms_result(direction, "ok")
+        kept.readiness.kms_result("one", direction, "ok")
     async with kept.running():
         await asyncio.sleep(20 * TURN)
     assert (kept.world.kms.wraps, kept.world.kms.unwraps) == (0, 0)
@@ -118,7 +120,7 @@ async def test_probes_wait_ever_longer_up_to_a_bound_and_are_quick_again_after_t
         if len(waits) == 12:
             kept.world.kms.fail_wrap_with = None
         if len(waits) == 15:
-            kept.readiness.kms_result("wrap", "unavailable")
+            kept.readiness.kms_result("one", "wrap", "unavailable")
         if len(waits) == 18:
             raise asyncio.CancelledError
         await really_sleep(0)
@@ -135,11 +137,11 @@ async def test_probes_wait_ever_longer_up_to_a_bound_and_are_quick_again_after_t
 
 async def test_a_sidecar_with_cached_keys_stays_ready_through_an_outage_until_they_expire(kept: Kept) -> None:
     for direction in ("wrap", "unwrap"):
-        kept.readiness.kms_result(direction, "ok")
+        kept.readiness.kms_result("one", direction, "ok")
     await kept.world.keyrings.primary("default")
     async with kept.running():
         kept.world.kms.fail_wrap_with = kept.world.kms.fail_unwrap_with = KmsUnavailableError("away")
-        kept.readiness.kms_result("unwrap", "unavailable")
+        kept.readiness.kms_result("one", "unwrap", "unavailable")
         await asyncio.sleep(20 * TURN)
         assert kept.told == []
         kept.world.clock.advance(TTL)
@@ -150,7 +152,7 @@ async def test_a_sidecar_with_cached_keys_stays_ready_through_an_outage_until_th
 
 async def test_rounds_sweep_the_caches_and_flush_the_counts(kept: Kept) -> None:
     key = await kept.world.keyrings.primary("default")
-    kept.usage.add(key.key_id, 7)
+    kept.usage.encrypted(key.key_id, 7)
     async with kept.running():
         await until(lambda: kept.world.row().values_encrypted == 7)
         kept.world.clock.advance(TTL * 0.75)
@@ -160,7 +162,7 @@ async def test_rounds_sweep_the_caches_and_flush_the_counts(kept: Kept) -> None:
 async def test_a_defect_in_any_round_ends_none_of_them(kept: Kept, logs: Logs) -> None:
     """A keystore that raises what no port allows breaks probes and flushes; telling of readiness breaks too."""
     key = await kept.world.keyrings.primary("default")
-    kept.usage.add(key.key_id, 7)
+    kept.usage.encrypted(key.key_id, 7)
     kept.world.store.fail_with = RuntimeError("hunter2")
     kept.telling_fails = True
 

@@ -8,15 +8,18 @@ import pytest
 
 from sidecar.errors import KeystoreUnavailableError
 from sidecar.keys.usage import UsageCounts
+from tests.fakes.clock import FakeClock
 from tests.fakes.keystore import MemoryKeystore
 from tests.keys.settling import turns
 from tests.keystore.records import record
+
+CLOCK = FakeClock()
 
 
 @pytest.fixture
 async def store() -> MemoryKeystore:
     store = MemoryKeystore()
-    await store.open()
+    await store.open(upgrade=True)
     for generation in (1, 2):
         row = record(generation=generation)
         assert await store.insert(row)
@@ -34,31 +37,31 @@ def counts(store: MemoryKeystore) -> list[int]:
 
 
 async def test_a_flush_adds_what_was_counted_since_the_last(store: MemoryKeystore, ids: list[str]) -> None:
-    usage = UsageCounts(store)
-    usage.add(ids[0], 3)
-    usage.add(ids[1], 10)
-    usage.add(ids[0], 4)
+    usage = UsageCounts(store, CLOCK)
+    usage.encrypted(ids[0], 3)
+    usage.encrypted(ids[1], 10)
+    usage.encrypted(ids[0], 4)
     await usage.flush()
     assert counts(store) == [7, 10]
-    usage.add(ids[1], 1)
+    usage.encrypted(ids[1], 1)
     await usage.flush()
     assert counts(store) == [7, 11]
 
 
 async def test_nothing_counted_asks_nothing_of_the_keystore(store: MemoryKeystore) -> None:
-    await UsageCounts(store).flush()
-    assert "add_values_encrypted" not in store.calls
+    await UsageCounts(store, CLOCK).flush()
+    assert "add_usage" not in store.calls
 
 
 async def test_a_flush_that_fails_keeps_the_counts_and_says_so(
     store: MemoryKeystore, ids: list[str], logs: list[MutableMapping[str, Any]]
 ) -> None:
-    usage = UsageCounts(store)
-    usage.add(ids[0], 3)
+    usage = UsageCounts(store, CLOCK)
+    usage.encrypted(ids[0], 3)
     store.fail_with = KeystoreUnavailableError("away")
     await usage.flush()
     assert [(line["event"], line["reason"]) for line in logs] == [("usage_not_flushed", "KEYSTORE_UNAVAILABLE")]
-    usage.add(ids[0], 4)
+    usage.encrypted(ids[0], 4)
     store.fail_with = None
     await usage.flush()
     await usage.flush()
@@ -66,8 +69,8 @@ async def test_a_flush_that_fails_keeps_the_counts_and_says_so(
 
 
 async def test_a_defect_in_a_flush_keeps_the_counts(store: MemoryKeystore, ids: list[str]) -> None:
-    usage = UsageCounts(store)
-    usage.add(ids[0], 3)
+    usage = UsageCounts(store, CLOCK)
+    usage.encrypted(ids[0], 3)
     store.fail_with = RuntimeError("a defect")
     with pytest.raises(RuntimeError):
         await usage.flush()
@@ -79,13 +82,13 @@ async def test_a_defect_in_a_flush_keeps_the_counts(store: MemoryKeystore, ids: 
 async def test_a_flush_that_is_cancelled_keeps_the_counts_and_those_that_came_meanwhile(
     store: MemoryKeystore, ids: list[str]
 ) -> None:
-    usage = UsageCounts(store)
-    usage.add(ids[0], 3)
+    usage = UsageCounts(store, CLOCK)
+    usage.encrypted(ids[0], 3)
     store.gate = asyncio.Event()
     flush = asyncio.create_task(usage.flush())
     await turns()
-    usage.add(ids[0], 4)
-    usage.add(ids[1], 5)
+    usage.encrypted(ids[0], 4)
+    usage.encrypted(ids[1], 5)
     flush.cancel()
     await asyncio.wait([flush])
     assert flush.cancelled()
@@ -97,11 +100,11 @@ async def test_a_flush_that_is_cancelled_keeps_the_counts_and_those_that_came_me
 async def test_nothing_is_lost_between_adds_and_flushes_that_overlap_and_fail(
     store: MemoryKeystore, ids: list[str]
 ) -> None:
-    usage = UsageCounts(store)
+    usage = UsageCounts(store, CLOCK)
 
     async def encrypting(key_id: str) -> None:
         for _ in range(200):
-            usage.add(key_id, 1)
+            usage.encrypted(key_id, 1)
             await asyncio.sleep(0)
 
     async def flushing(fails: bool) -> None:
