@@ -18,6 +18,7 @@ from sidekey.v1 import encryption_pb2 as pb
 from sidekey.v1 import encryption_pb2_grpc, info_pb2_grpc, keyring_pb2, keyring_pb2_grpc
 
 from sidecar.config import load
+from sidecar.keys.clock import Clock
 from sidecar.keystore.port import Keystore
 from sidecar.kms.port import Kms
 from sidecar.serve import Sidecar
@@ -191,10 +192,11 @@ async def running(
     config: Path | None = None,
     kms: Kms | None = None,
     keystore: Keystore | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Running]:
     """A sidecar with its data directory, ended on leaving; ``settings`` by dotted path, over the file ``config``."""
     flags = {"dataDir": str(data_dir), "server.http": "127.0.0.1:0", **(settings or {})}
-    sidecar = Sidecar(load(config, {}, flags), kms=kms, keystore=keystore)
+    sidecar = Sidecar(load(config, {}, flags), kms=kms, keystore=keystore, clock=clock)
     try:
         addresses, http = await sidecar.start()
         assert http is not None
