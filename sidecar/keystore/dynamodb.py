@@ -29,7 +29,7 @@ from sidecar.keystore.dynamodb_client import DynamoDbClient
 from sidecar.keystore.dynamodb_errors import RejectedError, Rejection
 from sidecar.keystore.dynamodb_reads import DynamoDbReads
 from sidecar.keystore.port import DataKeyRecord, KeyringRecord, KeyState, Usage, WrappedCopy
-from sidecar.keystore.rows import check_usage, copies_to_row, to_row
+from sidecar.keystore.rows import check_time, check_usage, copies_to_row, to_row
 
 _MAX_IDS: Final = 4096
 _TRIES: Final = 6
@@ -120,6 +120,7 @@ class DynamoDbKeystore:
 
     async def set_state(self, key_id: str, state: KeyState, *, at: datetime) -> bool:
         """Change the state of a data key in one step, where it may go there; durable when this returns."""
+        check_time(at)
         async with self._client.within_time():
             for _ in range(_TRIES):
                 record = await self._reads.get(key_id)

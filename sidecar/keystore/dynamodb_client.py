@@ -106,7 +106,9 @@ class DynamoDbClient:
         repeated = False
         for attempt in range(_CONFLICTS):
             try:
-                return await getattr(self._client, operation)(**parameters)
+                return _of_dynamodb(await getattr(self._client, operation)(**parameters))
+            except KeystoreUnavailableError:
+                raise
             except Exception as error:  # noqa: BLE001 - sorted, and never chained: its text is the vendor's
                 sorted_error = _sorted(error)
             if not isinstance(sorted_error, RejectedError):
@@ -200,6 +202,14 @@ _NO_CREDENTIALS = frozenset(
         "LoginRefreshRequired",
     }
 )
+
+
+def _of_dynamodb(answer: Any) -> Any:
+    """The answer, if DynamoDB gave it: any other that says 200, as a gateway's page, would read as done, or as empty."""
+    if "RequestId" not in answer["ResponseMetadata"]:
+        log.warning("keystore_call_failed", error="NotDynamoDb")
+        raise KeystoreUnavailableError("what answers in the place of DynamoDB is something else")
+    return answer
 
 
 def _sorted(error: Exception) -> RejectedError | KeystoreUnavailableError:

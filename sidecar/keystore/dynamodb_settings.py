@@ -33,7 +33,7 @@ def parse(url: str) -> DynamoDbSettings:
 
 
 def _region(query: str) -> str:
-    parameters = parse_qsl(query, keep_blank_values=True, max_num_fields=8)
+    parameters = parse_qsl(query, keep_blank_values=True)
     if any(name != "region" for name, _ in parameters):
         raise ValueError(f"keystore URL: unknown parameter; known is region, as in {_FORM}")
     if len(parameters) != 1 or not _REGION.fullmatch(parameters[0][1]):

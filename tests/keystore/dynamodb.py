@@ -1,7 +1,6 @@
 """DynamoDB's real HTTP API on loopback: moto's server, one for each test process, and the environment that leads there.
 
-Fixtures; import them into a conftest or a test file, with ``aws_environment``:
-``from tests.keystore.dynamodb import DynamoDb, aws_environment, dynamodb, dynamodb_server``.
+Fixtures; import them into a conftest: ``from tests.keystore.dynamodb import aws_environment, dynamodb, dynamodb_server``.
 """
 
 import secrets

@@ -14,6 +14,7 @@ import pytest
 from sidecar.keystore.factory import create
 from sidecar.keystore.port import Keystore
 from tests.fakes.keystore import MemoryDatabase, MemoryKeystore
+from tests.keystore.dynamodb import DynamoDb
 
 Maker = Callable[[], Keystore]
 """Makes one more keystore on the same database, not yet open."""
@@ -36,10 +37,16 @@ def _postgres(request: pytest.FixtureRequest) -> Maker:
     return lambda: create(url)
 
 
+def _dynamodb(request: pytest.FixtureRequest) -> Maker:
+    place: DynamoDb = request.getfixturevalue("dynamodb")
+    return lambda: create(place.url, timeout_seconds=60.0)
+
+
 IMPLEMENTATIONS: Final[Mapping[str, Callable[[pytest.FixtureRequest], Maker]]] = {
     "memory": _memory,
     "sqlite": _sqlite,
     "postgres": _postgres,
+    "dynamodb": _dynamodb,
 }
 
 

@@ -1,0 +1,435 @@
+"""What DynamoDB and the network between may do to a keystore: lose answers, throttle, deny, hang, lie."""
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from sidecar.errors import KeystoreUnavailableError
+from sidecar.keystore import dynamodb_client
+from sidecar.keystore.dynamodb import DynamoDbKeystore, from_url
+from sidecar.keystore.port import KeyringRecord, KeyringSettings, KeyState, Usage, WrappedCopy
+from tests.keystore import dynamodb_proxy as proxies
+from tests.keystore.dynamodb import DynamoDb
+from tests.keystore.dynamodb_proxy import VENDOR_TEXT, Answer, DynamoDbProxy
+from tests.keystore.records import CREATED_AT, record
+
+NEW_COPIES = (WrappedCopy("local:new", b"wrapped anew"),)
+UNKNOWN_ID = "0123456789abcd"
+
+
+@pytest.fixture
+async def proxy(dynamodb: DynamoDb, aws_environment: pytest.MonkeyPatch) -> AsyncIterator[DynamoDbProxy]:
+    async with proxies.serve(dynamodb.endpoint) as made:
+        aws_environment.setenv("AWS_ENDPOINT_URL_DYNAMODB", made.url)
+        yield made
+
+
+@pytest.fixture
+async def keystore(dynamodb: DynamoDb, proxy: DynamoDbProxy) -> AsyncIterator[DynamoDbKeystore]:
+    made = from_url(dynamodb.url)
+    await made.open(upgrade=True)
+    proxy.called.clear()
+    proxy.bodies.clear()
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def other(dynamodb: DynamoDb) -> AsyncIterator[DynamoDbKeystore]:
+    """Another process's keystore on the same table, whose calls do not go through the proxy."""
+    made = from_url(dynamodb.url)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.endpoint)
+        await made.open(upgrade=True)
+    yield made
+    await made.close()
+
+
+async def test_an_insert_whose_answer_was_lost_is_not_taken_for_a_lost_race(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy
+) -> None:
+    proxy.answers["TransactWriteItems"] = [proxies.lost]
+    stored = record()
+    assert await keystore.insert(stored) is True
+    assert await keystore.get(stored.key_id) == stored
+    tokens = [body["ClientRequestToken"] for body in proxy.bodies_of("TransactWriteItems")]
+    assert len(tokens) == 2
+    assert len(set(tokens)) == 1
+
+
+async def test_two_inserts_never_share_a_token(keystore: DynamoDbKeystore, proxy: DynamoDbProxy) -> None:
+    stored = record()
+    assert await keystore.insert(stored) is True
+    assert await keystore.insert(stored) is False
+    assert len({body["ClientRequestToken"] for body in proxy.bodies_of("TransactWriteItems")}) == 2
+
+
+async def test_a_race_that_was_lost_stays_lost_where_the_answer_is_lost_too(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy, other: DynamoDbKeystore
+) -> None:
+    winner, loser = record(), record()
+    await other.insert(winner)
+    proxy.answers["TransactWriteItems"] = [proxies.lost]
+    assert await keystore.insert(loser) is False
+    assert proxy.called.count("TransactWriteItems") == 2
+    assert await keystore.get(loser.key_id) is None
+
+
+async def test_a_key_id_taken_by_another_data_key_stays_taken_where_the_answer_is_lost(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy, other: DynamoDbKeystore
+) -> None:
+    winner = record("payments")
+    await other.insert(winner)
+    proxy.answers["TransactWriteItems"] = [proxies.lost]
+    assert await keystore.insert(record("audit", key_id=winner.key_id)) is False
+    assert await keystore.primary("audit") is None
+
+
+async def test_changes_of_state_whose_answer_was_lost_are_done(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy
+) -> None:
+    old = record(generation=1)
+    await keystore.insert(old)
+    await keystore.insert(record(generation=2))
+    for state in (KeyState.DISABLED, KeyState.ENABLED, KeyState.DISABLED, KeyState.DESTROYED):
+        proxy.answers["UpdateItem"] = [proxies.lost]
+        assert await keystore.set_state(old.key_id, state, at=CREATED_AT) is True
+        read = await keystore.get(old.key_id)
+        assert read is not None
+        assert read.state is state
+
+
+async def test_a_replacement_whose_answer_was_lost_is_done(keystore: DynamoDbKeystore, proxy: DynamoDbProxy) -> None:
+    stored = record()
+    await keystore.insert(stored)
+    proxy.answers["UpdateItem"] = [proxies.lost]
+    assert await keystore.replace_copies(stored.key_id, stored.copies, NEW_COPIES) is True
+    assert await keystore.replace_copies(stored.key_id, stored.copies, NEW_COPIES) is False
+
+
+async def test_a_replacement_that_another_was_faster_with_is_refused_where_the_answer_is_lost_too(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy, other: DynamoDbKeystore
+) -> None:
+    stored, others = record(), (WrappedCopy("local:other", b"another's"),)
+    await other.insert(stored)
+
+    async def faster() -> None:
+        await other.replace_copies(stored.key_id, stored.copies, others)
+
+    proxy.answers["UpdateItem"] = [proxies.after(faster, proxies.lost)]
+    assert await keystore.replace_copies(stored.key_id, stored.copies, NEW_COPIES) is False
+    read = await keystore.get(stored.key_id)
+    assert read is not None
+    assert read.copies == others
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+async def test_a_keyring_whose_answer_was_lost_is_stored(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy, replaces: bool
+) -> None:
+    saved = KeyringRecord("payments", CREATED_AT, KeyringSettings(30.0, "deterministic", True))
+    proxy.answers["UpdateItem"] = [proxies.lost]
+    assert await keystore.save_keyring(saved, replace=replaces) is True
+    assert await keystore.keyring("payments") == saved
+    proxy.answers["UpdateItem"] = [proxies.lost]
+    assert await keystore.save_keyring(saved) is False
+
+
+async def test_a_count_whose_answer_was_lost_is_not_lost(keystore: DynamoDbKeystore, proxy: DynamoDbProxy) -> None:
+    stored = record()
+    await keystore.insert(stored)
+    proxy.answers["UpdateItem"] = [proxies.lost]
+    await keystore.add_usage({stored.key_id: Usage(5, 0, CREATED_AT, CREATED_AT)})
+    read = await keystore.get(stored.key_id)
+    assert read is not None
+    assert read.values_encrypted in (5, 10)
+
+
+async def test_a_state_that_others_change_meanwhile_is_decided_anew(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy, other: DynamoDbKeystore
+) -> None:
+    old = record(generation=1)
+    await other.insert(old)
+    await other.insert(record(generation=2))
+    await other.set_state(old.key_id, KeyState.DISABLED, at=CREATED_AT)
+
+    async def destroyed() -> None:
+        assert await other.set_state(old.key_id, KeyState.DESTROYED, at=CREATED_AT)
+
+    proxy.answers["UpdateItem"] = [proxies.after(destroyed, proxies.forwarded)]
+    assert await keystore.set_state(old.key_id, KeyState.ENABLED, at=CREATED_AT) is False
+    read = await keystore.get(old.key_id)
+    assert read is not None
+    assert read.state is KeyState.DESTROYED
+
+
+async def test_uses_that_others_add_meanwhile_are_neither_lost_nor_turned_back(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy, other: DynamoDbKeystore
+) -> None:
+    stored = record(values_encrypted=2**63 - 11)
+    await other.insert(stored)
+    hour = timedelta(hours=1)
+    theirs = Usage(7, 1, CREATED_AT - hour, CREATED_AT + hour)
+
+    async def added() -> None:
+        await other.add_usage({stored.key_id: theirs})
+
+    # Every case that the first attempt was made for has turned when it arrives.
+    proxy.answers["UpdateItem"] = [proxies.after(added, proxies.forwarded)]
+    await keystore.add_usage({stored.key_id: Usage(7, 1, CREATED_AT, CREATED_AT)})
+    assert proxy.called.count("UpdateItem") == 2
+    assert await keystore.get(stored.key_id) == replace(
+        stored,
+        values_encrypted=2**63 - 1,
+        values_decrypted=2,
+        first_used_at=theirs.first_at,
+        last_used_at=theirs.last_at,
+    )
+
+
+PASSING: dict[str, Answer] = {
+    "throttled": proxies.error(400, "ProvisionedThroughputExceededException"),
+    "throttled by the account": proxies.error(400, "RequestLimitExceeded"),
+    "a failure of the server": proxies.error(500, "InternalServerError"),
+    "an overload": proxies.raw(503, b"vendor-text"),
+    "a reset connection": proxies.reset,
+}
+
+
+@pytest.mark.parametrize("answer", PASSING.values(), ids=PASSING)
+async def test_what_passes_is_waited_out(keystore: DynamoDbKeystore, proxy: DynamoDbProxy, answer: Answer) -> None:
+    for operation in ("TransactWriteItems", "BatchGetItem", "Query"):
+        proxy.answers[operation] = [answer]
+    stored = record()
+    assert await keystore.insert(stored) is True
+    assert await keystore.get(stored.key_id) == stored
+    assert await keystore.primary("default") == stored
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        proxies.canceled("TransactionConflict", "None", "TransactionConflict"),
+        proxies.canceled("None", "ThrottlingError", "None"),
+        proxies.canceled("None", "None", "ProvisionedThroughputExceeded"),
+        proxies.error(400, "TransactionInProgressException"),
+    ],
+    ids=["conflict", "throttling", "throughput", "in progress"],
+)
+async def test_a_transaction_in_the_way_of_another_is_tried_again_and_is_no_lost_race(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy, answer: Answer
+) -> None:
+    proxy.answers["TransactWriteItems"] = [answer] * 2
+    assert await keystore.insert(record()) is True
+    assert len({body["ClientRequestToken"] for body in proxy.bodies_of("TransactWriteItems")}) == 1
+
+
+async def test_an_update_in_the_way_of_a_transaction_is_tried_again(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy
+) -> None:
+    stored = record()
+    await keystore.insert(stored)
+    proxy.answers["UpdateItem"] = [proxies.error(400, "TransactionConflictException")] * 2
+    assert await keystore.replace_copies(stored.key_id, stored.copies, NEW_COPIES) is True
+
+
+async def test_conflicts_without_end_are_unavailable_after_a_bounded_number_of_tries(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy
+) -> None:
+    proxy.always["TransactWriteItems"] = proxies.canceled("None", "TransactionConflict", "None")
+    with pytest.raises(KeystoreUnavailableError, match="another write to the same items"):
+        await keystore.insert(record())
+    assert proxy.called.count("TransactWriteItems") == dynamodb_client._CONFLICTS
+
+
+@pytest.mark.parametrize("reasons", [("ItemCollectionSizeLimitExceeded", "None", "None"), ("ValidationError",), ()])
+async def test_a_transaction_canceled_for_another_reason_is_unavailable_and_no_lost_race(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy, reasons: tuple[str, ...]
+) -> None:
+    proxy.always["TransactWriteItems"] = proxies.canceled(*reasons)
+    with pytest.raises(KeystoreUnavailableError):
+        await keystore.insert(record())
+    assert proxy.called.count("TransactWriteItems") == 1
+
+
+async def test_items_that_a_batch_left_out_are_asked_for_again(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy
+) -> None:
+    stored = [record(generation=generation) for generation in range(1, 8)]
+    for each in stored:
+        await keystore.insert(each)
+
+    def one_of_them(answer: Any) -> Any:
+        [(table, items)] = answer["Responses"].items()
+        left = [{name: item[name] for name in ("pk", "sk")} for item in items[1:]]
+        unprocessed = {table: {"Keys": left, "ConsistentRead": True}}
+        return {"Responses": {table: items[:1]}, "UnprocessedKeys": unprocessed}
+
+    proxy.answers["BatchGetItem"] = [proxies.changed(one_of_them)] * 5
+    found = await keystore.get_many(each.key_id for each in stored)
+    assert found == {each.key_id: each for each in stored}
+    assert all(
+        asked["ConsistentRead"] is True
+        for body in proxy.bodies_of("BatchGetItem")
+        for asked in body["RequestItems"].values()
+    )
+
+
+async def test_items_that_batches_always_leave_out_are_unavailable_and_not_missing(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dynamodb_client, "_BATCH_ROUNDS", 3)
+
+    nothing = proxies.computed(lambda asked: {"Responses": {}, "UnprocessedKeys": asked["RequestItems"]})
+    proxy.always["BatchGetItem"] = nothing
+    with pytest.raises(KeystoreUnavailableError, match="fewer calls"):
+        await keystore.get(UNKNOWN_ID)
+    assert proxy.called.count("BatchGetItem") == 3
+
+
+CALLS: dict[str, Callable[[DynamoDbKeystore], Awaitable[object]]] = {
+    "get": lambda keystore: keystore.get(UNKNOWN_ID),
+    "primary": lambda keystore: keystore.primary("default"),
+    "newest_generation": lambda keystore: keystore.newest_generation("default"),
+    "insert": lambda keystore: keystore.insert(record()),
+    "set_state": lambda keystore: keystore.set_state(UNKNOWN_ID, KeyState.DISABLED, at=CREATED_AT),
+    "replace_copies": lambda keystore: keystore.replace_copies(UNKNOWN_ID, NEW_COPIES, NEW_COPIES),
+    "list_keys": lambda keystore: keystore.list_keys(),
+    "list_keyrings": lambda keystore: keystore.list_keyrings(),
+    "keyring": lambda keystore: keystore.keyring("default"),
+    "save_keyring": lambda keystore: keystore.save_keyring(KeyringRecord("default", CREATED_AT)),
+    "add_usage": lambda keystore: keystore.add_usage({UNKNOWN_ID: Usage(1, 1, CREATED_AT, CREATED_AT)}),
+}
+OPERATIONS = ("BatchGetItem", "GetItem", "Query", "TransactWriteItems", "UpdateItem")
+
+
+async def test_every_call_that_is_denied_says_so_and_is_not_tried_again(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy
+) -> None:
+    proxy.always = dict.fromkeys(OPERATIONS, proxies.error(400, "AccessDeniedException"))
+    for call in CALLS.values():
+        proxy.called.clear()
+        with pytest.raises(KeystoreUnavailableError, match=r"denied \(AccessDeniedException\)") as caught:
+            await call(keystore)
+        assert type(caught.value) is KeystoreUnavailableError
+        assert len(proxy.called) == 1
+
+
+LASTING: dict[str, tuple[Answer, str]] = {
+    "throttled": (proxies.error(400, "ThrottlingException"), "fewer calls"),
+    "an expired token": (proxies.error(400, "ExpiredTokenException"), r"denied \(ExpiredTokenException\)"),
+    "a lost key of the table": (proxies.error(400, "KMSAccessDeniedException"), "key that the keystore's table"),
+    "no table": (proxies.error(400, "ResourceNotFoundException"), "there is no such table"),
+    "refused": (proxies.error(400, "ValidationException"), "does not fit the table"),
+    "a foreign code": (proxies.error(400, "hunter2"), "failed to answer"),
+    "a failure": (proxies.error(500, "InternalServerError"), "failed to answer"),
+    "no JSON": (proxies.raw(200, b"<html>vendor-text</html>"), "something else"),
+    "an empty answer": (proxies.raw(200, b"{}"), "something else"),
+    "no answer of DynamoDB": (proxies.raw(404, b"<html>vendor-text</html>"), "failed to answer"),
+    "resets": (proxies.reset, "cannot be reached"),
+}
+
+
+@pytest.mark.parametrize(("answer", "said"), LASTING.values(), ids=LASTING)
+async def test_what_lasts_is_unavailable_in_words_of_our_own(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy, answer: Answer, said: str
+) -> None:
+    proxy.always = dict.fromkeys(OPERATIONS, answer)
+    for name in ("primary", "insert"):
+        with capture_logs() as logs, pytest.raises(KeystoreUnavailableError, match=said) as caught:
+            await CALLS[name](keystore)
+        assert type(caught.value) is KeystoreUnavailableError
+        for shown in ("".join(traceback.format_exception(caught.value)), str(logs)):
+            assert VENDOR_TEXT.split()[0] not in shown
+            assert "alice" not in shown
+            assert "hunter2" not in shown
+
+
+async def test_without_credentials_it_opens_with_a_warning_and_says_that_access_is_denied(
+    dynamodb: DynamoDb, aws_environment: pytest.MonkeyPatch
+) -> None:
+    aws_environment.delenv("AWS_ACCESS_KEY_ID")
+    aws_environment.delenv("AWS_SECRET_ACCESS_KEY")
+    with capture_logs() as logs, pytest.raises(KeystoreUnavailableError, match="denied: there are no usable"):
+        await from_url(dynamodb.url).open()
+    assert "aws_credentials_missing" in [line["event"] for line in logs]
+
+
+async def test_no_call_waits_longer_than_it_may(dynamodb: DynamoDb, proxy: DynamoDbProxy) -> None:
+    keystore = from_url(dynamodb.url, timeout_seconds=1.0)
+    await keystore.open(upgrade=True)
+    proxy.always = dict.fromkeys(OPERATIONS, proxies.hang)
+    started = time.monotonic()
+    results = await asyncio.gather(*(call(keystore) for call in CALLS.values()), return_exceptions=True)
+    assert time.monotonic() - started < 10
+    assert {type(result) for result in results} == {KeystoreUnavailableError}
+    assert all("in time" in str(result) for result in results)
+    await keystore.close()
+
+
+async def test_an_answer_that_hangs_is_asked_for_once_more_within_the_time(
+    dynamodb: DynamoDb, proxy: DynamoDbProxy
+) -> None:
+    keystore = from_url(dynamodb.url, timeout_seconds=4.0)
+    await keystore.open(upgrade=True)
+    proxy.answers["Query"] = [proxies.hang]
+    assert await keystore.primary("default") is None
+    await keystore.close()
+
+
+async def test_a_cancelled_call_leaves_the_keystore_usable(keystore: DynamoDbKeystore, proxy: DynamoDbProxy) -> None:
+    proxy.always["TransactWriteItems"] = proxies.hang
+    proxy.arrived.clear()
+    call = asyncio.create_task(keystore.insert(record()))
+    await proxy.arrived.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    del proxy.always["TransactWriteItems"]
+    assert await keystore.insert(record()) is True
+
+
+async def test_a_closed_keystore_is_unavailable(keystore: DynamoDbKeystore) -> None:
+    await keystore.close()
+    for call in CALLS.values():
+        with pytest.raises(KeystoreUnavailableError, match="not open"):
+            await call(keystore)
+
+
+async def test_a_failed_open_lets_go_of_its_connections(dynamodb: DynamoDb, proxy: DynamoDbProxy) -> None:
+    proxy.always["GetItem"] = proxies.error(400, "AccessDeniedException")
+    keystore = from_url(dynamodb.url)
+    with pytest.raises(KeystoreUnavailableError, match="denied"):
+        await keystore.open()
+    with pytest.raises(KeystoreUnavailableError, match="not open"):
+        await keystore.get(UNKNOWN_ID)
+
+
+async def test_no_log_line_holds_a_wrapped_key_or_a_credential_even_at_debug(
+    dynamodb: DynamoDb, proxy: DynamoDbProxy, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name in ("botocore", "aiobotocore"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    stored = record(kek_id="wrapping-key-name")
+    with capture_logs() as logs:
+        keystore = from_url(dynamodb.url)
+        await keystore.open(upgrade=True)
+        await keystore.insert(stored)
+        await keystore.get(stored.key_id)
+        proxy.always["TransactWriteItems"] = proxies.error(400, "ValidationException")
+        with pytest.raises(KeystoreUnavailableError):
+            await keystore.insert(stored)
+        await keystore.close()
+    assert "dynamodb_opened" in [line["event"] for line in logs]
+    for secret in ("environment-secret-access-key", "AKIATEST", "wrapping-key-name", VENDOR_TEXT):
+        assert secret not in caplog.text
+        assert secret not in f"{logs} {keystore!r}"
