@@ -56,8 +56,9 @@ def from_url(url: str, *, max_connections: int = 4, timeout_seconds: float = 5.0
 class Postgresql:
     """A keystore's database in PostgreSQL, whose encoding must be UTF-8.
 
-    The user needs SELECT, INSERT and UPDATE on the tables, and for an upgrade CREATE in the schema; which schema that
-    is, the user's ``search_path`` says. What is erased stays in the server's files until VACUUM and the end of its logs.
+    The user needs SELECT, INSERT and UPDATE on the tables, and for an upgrade CREATE in the schema; which schema
+    that is, the user's ``search_path`` says. What is erased stays in the server's files until VACUUM and the end of its
+    logs.
     """
 
     def __init__(self, url: PostgresqlUrl, *, max_connections: int = 4, timeout_seconds: float = 5.0) -> None:

@@ -116,10 +116,9 @@ class PostgresServer:
         """The keystore URL of a database, by the Unix socket."""
         return f"postgresql://postgres@:{self.port}/{database}?host={self.socket_directory}"
 
-    def tcp_url(self, database: str, parameters: str = "", *, host: str = "127.0.0.1", password: str = "") -> str:
-        """The keystore URL of a database, by TCP."""
-        secret = f":{password}" if password else ""
-        return f"postgresql://postgres{secret}@{host}:{self.port}/{database}{parameters}"
+    def tcp_url(self, database: str, parameters: str = "") -> str:
+        """The keystore URL of a database, by TCP and without a password."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}{parameters}"
 
     def sql(self, database: str, statement: str) -> list[str]:
         """Run a statement; the lines of its answer, columns divided by '|'."""

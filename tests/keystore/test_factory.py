@@ -1,10 +1,10 @@
-"""Keystore URLs."""
+"""Keystore URLs, whatever the database."""
 
 from pathlib import Path
 
 import pytest
 
-from sidecar.keystore.factory import create
+from sidecar.keystore.factory import create, upgrades_itself
 
 
 async def test_a_path_of_any_characters_but_the_reserved_ones_is_opened_as_it_stands(tmp_path: Path) -> None:
@@ -26,10 +26,11 @@ async def test_a_path_without_a_leading_slash_is_relative(tmp_path: Path, monkey
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("postgresql://sidekey:hunter2@db/sidekey", "postgresql is not in this version; supported: sqlite:///path"),
-        ("dynamodb://table?region=eu-west-1", "dynamodb is not in this version; supported: sqlite:///path"),
-        ("mysql://sidekey:hunter2@db", "unknown scheme; supported: sqlite:///path"),
-        ("/var/lib/keystore.db", "unknown scheme; supported: sqlite:///path"),
+        ("mysql://sidekey:hunter2@db", "unknown scheme; supported: sqlite:///path, postgresql://"),
+        ("postgres://sidekey:hunter2@db/sidekey", "unknown scheme; supported: sqlite:///path, postgresql://"),
+        ("postgresql+asyncpg://sidekey:hunter2@db/sidekey", "unknown scheme"),
+        ("postgresql://sidekey:hunter2@db", "one user and one database"),
+        ("/var/lib/keystore.db", "unknown scheme"),
         ("sqlite:///", "must name a plain file"),
         ("sqlite:///:memory:", "must name a plain file"),
         ("sqlite:///file:keystore.db", "must name a plain file"),
@@ -41,3 +42,11 @@ def test_a_url_that_is_not_supported_says_what_is_and_shows_no_password(url: str
         create(url)
     assert said in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "itself"),
+    [("sqlite:////var/lib/keystore.db", True), ("postgresql://u@db/keys", False), ("dynamodb://t?region=x", False)],
+)
+def test_only_a_keystore_of_one_sidecar_is_upgraded_unasked(url: str, itself: bool) -> None:
+    assert upgrades_itself(url) is itself

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Select
+from sqlalchemy import Dialect, Select
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 
@@ -62,7 +62,7 @@ async def in_sqlite(tmp_path: Path) -> RowsRead:
             steps += 1
             return 0
 
-        text = str(query.compile(dialect=SQLiteDialect(), compile_kwargs={"literal_binds": True}))
+        text = _text(query, SQLiteDialect)
         with closing(sqlite3.connect(path)) as connection:
             connection.set_progress_handler(count, 1)
             return len(connection.execute(text).fetchall()), steps // STEPS_A_ROW
@@ -87,12 +87,16 @@ async def in_postgres(postgres_server: PostgresServer, filled_postgres: str) -> 
         postgres_server.sql(filled_postgres, f"{CREATE_KEYRINGS}; ANALYZE")
 
     def rows_read(query: Select[Any]) -> tuple[int, int]:
-        text = str(query.compile(dialect=PGDialect_asyncpg(), compile_kwargs={"literal_binds": True}))
+        text = _text(query, PGDialect_asyncpg)
         explained = postgres_server.sql(filled_postgres, f"EXPLAIN (ANALYZE, FORMAT JSON) {text}")
         top = json.loads("".join(explained))[0]["Plan"]
         return int(top["Actual Rows"]), sum(_read(node) for node in _nodes(top))
 
     return rows_read
+
+
+def _text(query: Select[Any], dialect: Callable[[], Dialect]) -> str:
+    return str(query.compile(dialect=dialect(), compile_kwargs={"literal_binds": True}))
 
 
 def _nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -105,7 +109,8 @@ def _read(node: dict[str, Any]) -> int:
     if "Relation Name" not in node:
         return 0
     rows: float = node["Actual Rows"] + sum(node[name] for name in node if name.startswith("Rows Removed by"))
-    return round(rows * node["Actual Loops"])
+    loops: float = node["Actual Loops"]
+    return round(rows * loops)
 
 
 @pytest.mark.parametrize("name", QUERIES)
