@@ -137,6 +137,11 @@ class Primaries:
             raise UnknownKeyringError(
                 f"no keyring {keyring!r}, and the configuration's keyrings let none of this name be made on first use"
             )
+        if newest > 0:
+            # Somebody made one since the primary was looked for, or all are disabled: look, or there would be two.
+            record = await self._keystore.primary(keyring)
+            if record is not None:
+                return record
         record, _ = await self._make(keyring, newest, "first")
         return record
 
