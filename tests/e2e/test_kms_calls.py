@@ -55,8 +55,10 @@ async def test_400_calls_on_a_cold_cache_make_one_decrypt_a_data_key_and_warm_on
         assert _asked(kms_api) == {("Decrypt", key_id): 1 for key_id in key_ids}
         await asyncio.gather(*map(call, range(CALLS)))
         assert _asked(kms_api) == {("Decrypt", key_id): 1 for key_id in key_ids}
-        assert await it.metric("sidekey_kms_calls_total", operation="unwrap", result="ok") == 1 + len(key_ids)
-        assert await it.metric("sidekey_kms_calls_total", operation="wrap", result="ok") == 1
+        assert await it.metric("sidekey_kms_calls_total", kms="awsKms", operation="unwrap", result="ok") == 1 + len(
+            key_ids
+        )
+        assert await it.metric("sidekey_kms_calls_total", kms="awsKms", operation="wrap", result="ok") == 1
 
 
 async def test_400_first_calls_of_a_new_keyring_make_one_data_key(tmp_path: Path, kms_api: KmsApi) -> None:

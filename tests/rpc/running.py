@@ -190,7 +190,7 @@ async def running(
     settings: Mapping[str, Any] | None = None,
     *,
     config: Path | None = None,
-    kms: Kms | None = None,
+    kms: Kms | Mapping[str, Kms] | None = None,
     keystore: Keystore | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[Running]:

@@ -99,9 +99,12 @@ async def test_the_kms_the_cache_and_the_primary_are_in_the_metrics(tmp_path: Pa
     async with running(tmp_path, {"schedule.dataKeyRollOverLength": 30.0}, kms=kms) as it:
         for _ in range(3):
             await it.caller.still_serves()
-        asked = {name: await it.metric("sidekey_kms_calls_total", operation=name, result="ok") for name in _OPERATIONS}
+        asked = {
+            name: await it.metric("sidekey_kms_calls_total", kms="fake", operation=name, result="ok")
+            for name in _OPERATIONS
+        }
         assert asked == {"wrap": kms.wraps, "unwrap": kms.unwraps}
-        assert await it.metric("sidekey_kms_seconds_count", operation="wrap") == kms.wraps
+        assert await it.metric("sidekey_kms_seconds_count", kms="fake", operation="wrap") == kms.wraps
         assert await it.metric("sidekey_cache_size") == 1
         hits = await it.metric("sidekey_cache_lookups_total", result="hit")
         for _ in range(3):
