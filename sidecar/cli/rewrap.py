@@ -66,7 +66,8 @@ async def rewrap(config: Config, keyring: str | None, *, dry_run: bool, as_json:
                     if (after := page.next) is None:
                         break
             except SidekeyError:
-                hint(f"stopped after {totals.seen:,} data keys; the same command again goes on")
+                if totals.seen:
+                    hint(f"stopped after {totals.seen:,} data keys; the same command again goes on")
                 raise
     report.end(totals)
     if totals.failed:

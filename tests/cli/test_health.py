@@ -67,7 +67,10 @@ def test_a_sidecar_that_cannot_encrypt_is_unhealthy_and_still_alive(
 ) -> None:
     running.set(SERVICE, serving=False)
     assert cli.main(["healthcheck", "--target", running.tcp]) == 1
-    assert capsys.readouterr().err == f"sidekey: {SERVICE} at {running.tcp} is not healthy: NOT_SERVING\n"
+    assert (
+        capsys.readouterr().err
+        == f"sidekey: {SERVICE} at {running.tcp} is not healthy: NOT_SERVING; its log and /readyz say why\n"
+    )
     assert cli.main(["healthcheck", "--target", running.tcp, "--live"]) == 0
     running.set("", serving=False)
     assert cli.main(["healthcheck", "--target", running.tcp, "--live"]) == 1

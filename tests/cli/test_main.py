@@ -15,7 +15,11 @@ from sidecar.config import Config, TcpAddress
 from sidecar.errors import StartupError
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
-COMMANDS = ("serve", "check-config", "print-config", "healthcheck", "keys")
+COMMANDS = (
+    *("serve", "check-config", "print-config", "healthcheck"),
+    *("keyrings", "keys", "set-state", "rotate", "rewrap"),
+)
+NESTED = ("keyrings create", "keystore status", "keystore upgrade")
 
 
 @pytest.fixture(autouse=True)
@@ -57,9 +61,9 @@ def test_check_config_warns_of_static_credentials_and_shows_none(
     [
         ("cache: {ttlSeconds: 0}", "cache.ttlSeconds: found 0; it must be more than 0"),
         ("keystore: {url: 'mysql://u:hunter2@h/d'}", "keystore.url: "),
-        ("plugins: {k: {plugin: awsKm, isKms: true}}", "plugins.k: "),
-        ("plugins: {k: {plugin: awsKms, isKms: true, keyId: k}}", "plugins.k: region"),
-        ("plugins: {k: {plugin: awsKms, isKms: true, keyId: [hunter2], region: eu-west-1}}", "plugins.k: keyId"),
+        ("plugins: {k: {plugin: awsKm, isKms: true}}", "plugins.k.plugin: "),
+        ("plugins: {k: {plugin: awsKms, isKms: true, keyId: k}}", "plugins.k.region"),
+        ("plugins: {k: {plugin: awsKms, isKms: true, keyId: [hunter2], region: eu-west-1}}", "plugins.k.keyId"),
     ],
 )
 def test_check_config_refuses_what_would_not_serve(
@@ -147,7 +151,20 @@ def test_a_defect_says_where_and_never_its_text(
     assert re.fullmatch(r"sidekey: internal error: ValueError at cli/test_main\.py:\d+:fail < .*\n", err)
 
 
-@pytest.mark.parametrize("arguments", [[], ["serv"], ["serve", "--lisen", "x"], ["healthcheck", "--timeout", "0"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *([], ["serv"], ["serve", "--lisen", "x"], ["healthcheck", "--timeout", "0"], ["keystore"]),
+        *(["keys", "--limit", limit] for limit in ("0", "-1", "x", "1.5", "9" * 30, "²")),
+        *(["keys", "--unused-since", since] for since in ("", "yesterday", "30", "d", "999999d", "2026-13-01")),
+        *(["keys", "--after", place] for place in ("", "default", "default/", "default/x", "Default/1", "/1")),
+        *(["keys", "--keyring", "Default"], ["keys", "--state", "lost"], ["keyrings", "--after", "A"]),
+        *(["keyrings", "create"], ["keyrings", "create", ""], ["keyrings", "create", "A"], ["keyrings", "drop", "a"]),
+        *(["keyrings", "create", "a", "--roll-over-days", days] for days in ("0", "-1", "nan", "inf", "soon")),
+        *(["rotate"], ["rotate", "A"], ["rewrap", "--keyring", ""], ["rewrap", "default"]),
+        *(["set-state", "0a1b2c3d4e5f60"], ["set-state", "0A1B2C3D4E5F60", "disabled"], ["set-state", "1", "enabled"]),
+    ],
+)
 def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 2
     assert "usage: sidekey" in capsys.readouterr().err
@@ -161,26 +178,37 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_names_every_command_and_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
-    for command in COMMANDS:
+    for command in (*COMMANDS, "keystore"):
         assert f"\n    {command}" in text
     assert "exit codes: 0 done, 1 failed, 2 wrong usage or configuration" in text
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_flag_is_documented_for_its_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([command, "--help"]) == 0
-    flags = set(re.findall(r"--[a-z-]+", capsys.readouterr().out)) - {"--help"}
-    rows = [line for line in DOCS.read_text().splitlines() if line.startswith("| `--")]
-    prose = DOCS.read_text().split("`sidekey healthcheck` also takes")[1]
-    in_table = {
+def _documented_flags(command: str) -> set[str]:
+    """The flags of a command by the documentation's table: a row names the commands that take its flag."""
+    rows = [line.strip("|").split(" | ") for line in DOCS.read_text().splitlines() if line.startswith("| `--")]
+    return {
         match.group()
-        for row in rows
-        if f"`{command}`" in row or "| all |" in row
-        for match in [re.search(r"--[a-z-]+", row)]
+        for flag, commands, *_ in rows
+        if commands.strip() == "all" or command in re.findall(r"`([^`]+)`", commands)
+        for match in [re.search(r"--[a-z-]+", flag)]
         if match
     }
-    own = {"healthcheck": prose.split(";")[0], "keys": prose.split(";")[1]}.get(command, "")
-    assert flags == in_table | set(re.findall(r"--[a-z-]+", own))
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *NESTED])
+def test_every_flag_is_documented_for_its_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*command.split(), "--help"]) == 0
+    usage = capsys.readouterr().out.split("usage:")[1].split("\n\n")[0]
+    assert set(re.findall(r"--[a-z-]+", usage)) == _documented_flags(command)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *NESTED])
+@pytest.mark.parametrize("flag", ["--config", "--data-dir"])
+def test_an_empty_path_is_refused_and_is_no_default(
+    command: str, flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*command.split(), flag, ""]) == 2
+    assert f"argument {flag}: must not be empty" in capsys.readouterr().err
 
 
 def test_it_runs_as_a_module_and_a_reader_that_went_away_is_no_crash(tmp_path: Path) -> None:

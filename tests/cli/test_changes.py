@@ -1,0 +1,140 @@
+"""Commands that change keyrings, data keys and the keystore's schema, on the embedded default and its local KMS."""
+
+import json
+import re
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.cli.keystores import Command
+
+
+@pytest.fixture
+def ready(command: Command) -> Command:
+    """With an empty keystore."""
+    command.done("keystore", "upgrade")
+    return command
+
+
+def test_a_keyring_is_created_once_and_with_its_first_data_key(ready: Command) -> None:
+    out = ready.done("keyrings", "create", "pay", "--roll-over-days", "30", "--no-deterministic")
+    assert re.fullmatch(
+        r"keyring pay: data key [0-9a-f]{14} \(generation 1\) is the primary; it rolls over after 30 days, its default "
+        r"mode is randomized, the deterministic mode is refused\n",
+        out,
+    )
+    assert ready.done("keyrings", "create", "pay", "--roll-over-days", "30", "--no-deterministic") == out
+    assert "is there with other settings" in ready.refused("keyrings", "create", "pay")
+    answer = ready.json("keyrings", "create", "pay", "--roll-over-days", "never", "--replace")
+    assert answer["settings"] == {"rollOverDays": "never", "defaultMode": "randomized", "allowDeterministic": True}
+    assert answer["primary"]["generation"] == 1
+    assert len(ready.json("keys")) == 1
+    assert [each["settings"] for each in ready.json("keyrings")] == [answer["settings"]]
+
+
+def test_settings_that_contradict_each_other_are_refused(ready: Command) -> None:
+    text = ready.refused("keyrings", "create", "pay", "--default-mode", "deterministic", "--no-deterministic")
+    assert "not allow it" in text
+    assert ready.json("keyrings") == []
+
+
+def test_flags_before_and_behind_create_mean_the_same(ready: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    from sidecar import cli
+
+    assert cli.main(["keyrings", "--data-dir", str(ready.data_dir), "--json", "create", "pay"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "pay"
+    assert [each["name"] for each in ready.json("keyrings")] == ["pay"]
+
+
+def test_a_rotation_says_which_data_key_followed_which(ready: Command) -> None:
+    first = ready.json("keyrings", "create", "pay")["primary"]["keyId"]
+    dry = ready.done("rotate", "pay", "--dry-run")
+    assert dry == f"keyring pay: a new primary would replace data key {first} (generation 1)\n"
+    assert len(ready.json("keys")) == 1
+    code, out, err = ready("rotate", "pay")
+    assert code == 0
+    assert re.fullmatch(
+        rf"keyring pay: data key [0-9a-f]{{14}} \(generation 2\) is the primary; data key {first} \(generation 1\) "
+        r"was, and goes on decrypting\n",
+        out,
+    )
+    assert "cache.ttlSeconds" in err
+    answer = ready.json("rotate", "pay")
+    assert (answer["replaced"]["generation"], answer["primary"]["generation"]) == (2, 3)
+    assert [row["primary"] for row in ready.json("keys")] == [False, False, True]
+    assert "no keyring 'none'" in ready.refused("rotate", "none")
+
+
+def test_a_rewrap_of_what_is_wrapped_as_configured_changes_nothing(ready: Command) -> None:
+    ready.done("keyrings", "create", "a")
+    ready.done("keyrings", "create", "b")
+    assert ready.done("rewrap") == "rewrapped: 0; unchanged: 2; failed: 0\n"
+    assert ready.done("rewrap", "--keyring", "a", "--dry-run") == "would be rewrapped: 0; unchanged: 1; failed: 0\n"
+    assert ready.json("rewrap") == {"failures": [], "rewrapped": 0, "unchanged": 2, "failed": 0, "dryRun": False}
+    assert "no keyring 'none'" in ready.refused("rewrap", "--keyring", "none")
+
+
+def test_data_keys_that_cannot_be_rewrapped_are_listed_and_stay_as_they_are(ready: Command) -> None:
+    for name in ("a", "b"):
+        ready.done("keyrings", "create", name)
+    database = sqlite3.connect(ready.data_dir / "keystore.db")
+    with database:
+        database.execute("UPDATE data_keys SET kek_id = 'local:0011223344556677' WHERE keyring = 'b'")
+    before = database.execute("SELECT key_id, kek_id, wrapped_key FROM data_keys ORDER BY keyring").fetchall()
+    key_id = before[1][0]
+    code, out, err = ready("rewrap")
+    assert (code, out) == (1, "rewrapped: 0; unchanged: 1; failed: 1\n")
+    assert f"sidekey: data key {key_id} of keyring b was not rewrapped: " in err
+    assert "the same command again goes on" in err
+    code, out, _ = ready("rewrap", "--json")
+    answer = json.loads(out)
+    assert (code, answer["failed"], len(answer["failures"])) == (1, 1, 1)
+    assert answer["failures"][0].keys() == {"keyId", "keyring", "reason"}
+    assert database.execute("SELECT key_id, kek_id, wrapped_key FROM data_keys ORDER BY keyring").fetchall() == before
+    database.close()
+
+
+def test_a_keystore_is_made_by_upgrading_and_its_status_says_so(command: Command) -> None:
+    url = f"sqlite:///{command.data_dir}/keystore.db"
+    code, out, err = command("keystore", "status")
+    assert (code, out) == (1, f"keystore {url}: no schema; not ready\n")
+    assert "or leave it to 'sidekey serve'" in err
+    assert (
+        command.done("keystore", "upgrade", "--dry-run")
+        == "the keystore has no schema and would have schema version 2\n"
+    )
+    assert not command.data_dir.exists()
+    assert command.done("keystore", "upgrade") == "the keystore had no schema and has schema version 2\n"
+    assert command.done("keystore", "upgrade") == "the keystore has schema version 2 already\n"
+    assert command.done("keystore", "status") == f"keystore {url}: schema version 2; ready\n"
+    assert command.json("keystore", "status") == {
+        "url": url,
+        "schemaVersion": 2,
+        "newestSchemaVersion": 2,
+        "ready": True,
+        "upgradesItself": True,
+        "problem": None,
+    }
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [command.data_dir, *command.data_dir.iterdir()]}
+    assert modes == {"data": 0o700, "keystore.db": 0o600}
+
+
+def test_a_keystore_of_a_newer_version_is_left_alone(ready: Command) -> None:
+    with sqlite3.connect(ready.data_dir / "keystore.db") as database:
+        database.execute("UPDATE schema_version SET version = 99")
+    database.close()
+    for arguments in (["keystore", "upgrade"], ["keystore", "upgrade", "--dry-run"], ["keys"]):
+        assert "schema version 99" in ready.refused(*arguments)
+    code, out, err = ready("keystore", "status")
+    assert (code, out.endswith("schema version 99; not ready\n")) == (1, True)
+    assert "leave it to" not in err
+
+
+def test_a_password_in_the_keystores_url_is_not_shown(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIDEKEY_KEYSTORE_URL", "postgresql://u:hunter2@127.0.0.1:1/d")
+    for arguments in (["keystore", "status"], ["keystore", "upgrade"], ["keys"]):
+        assert "hunter2" not in command.refused(*arguments)
