@@ -195,8 +195,8 @@ class Keyrings:
         """
         since = self._clock.monotonic()
         found = await self._finder.rotate(keyring)
+        self.forget(keyring, None)
         self._primaries.put(keyring, found, since=since)
-        self._lists.forget(keyring)
         return found.record
 
     def forget(self, keyring: str, key_id: str | None) -> None:

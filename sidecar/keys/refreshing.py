@@ -111,7 +111,7 @@ class RefreshingCache(Generic[K, V]):
         self._flights: dict[K, asyncio.Task[V]] = {}
         """The fetch of each key that its callers wait for."""
         self._tasks: set[asyncio.Task[V]] = set()
-        """All fetches under way, those that were disowned included."""
+        """All fetches under way, those that were forgotten included."""
 
     def peek(self, key: K) -> V | None:
         """The value if it is here and alive, counted as a use; starts its refresh where that is due."""
@@ -163,11 +163,8 @@ class RefreshingCache(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V, *, since: float) -> None:
-        """Add a value that came by another way, alive from the moment ``since`` of the monotonic clock.
-
-        A fetch that is under way does not replace it.
-        """
-        self.disown(key)
+        """Add a value that came by another way, alive from the moment ``since`` of the monotonic clock."""
+        self._failures.pop(key, None)
         self._store(key, Fetched(value), since)
 
     def evict(self, key: K) -> None:
@@ -177,15 +174,11 @@ class RefreshingCache(Generic[K, V]):
         self._events.size(len(self._entries))
 
     def forget(self, key: K) -> None:
-        """Drop whatever is known of a key, what a fetch under way is about to bring included: it has just changed."""
-        self.disown(key)
-        self._entries.pop(key, None)
-        self._events.size(len(self._entries))
-
-    def disown(self, key: K) -> None:
-        """Forget that a fetch of this key failed, and let one that is under way answer its callers alone."""
+        """Drop whatever is known of a key, since it has just changed; a fetch under way answers its callers alone."""
         self._failures.pop(key, None)
         self._flights.pop(key, None)
+        self._entries.pop(key, None)
+        self._events.size(len(self._entries))
 
     def sweep(self) -> None:
         """Drop what has expired, and start refreshes that are due for entries in use, the most urgent first.
@@ -309,7 +302,7 @@ class RefreshingCache(Generic[K, V]):
         return fetched.value
 
     def _is_awaited(self, key: K) -> bool:
-        """Whether the flight that runs is the key's own still, and was not disowned."""
+        """Whether the flight that runs is the key's own still, and was not forgotten."""
         return self._flights.get(key) is asyncio.current_task()
 
     def _store(self, key: K, fetched: Fetched[V], since: float) -> None:

@@ -42,6 +42,8 @@ class World:
         terms: KeyringTerms | None = None,
         pace: Pace | None = None,
         spread: float = 0.0,
+        max_calls: int = 16,
+        wait_seconds: float = 5.0,
         store: MemoryKeystore | None = None,
         kms: FakeKms | None = None,
         clock: FakeClock | None = None,
@@ -75,6 +77,8 @@ class World:
             configured=lambda _name: self.terms,
             may_make=may_make,
             unflushed=self.usage.unflushed,
+            max_calls=max_calls,
+            wait_seconds=wait_seconds,
             jitter=lambda: 0.0,
             spread=lambda _key_id: spread,
         )
