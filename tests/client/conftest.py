@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sidekey
 
+from tests.client.managed import Managed, managed
 from tests.client.reference import Reference, serve
 
 Connect = Callable[..., Any]
@@ -68,6 +69,13 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = serve(address, Reference())
     yield address
     server.stop(None).wait()
+
+
+@pytest.fixture(scope="module")
+def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managed]:
+    """A real sidecar whose keyrings a test may rotate."""
+    with managed(tmp_path_factory.mktemp("s") / "data") as it:
+        yield it
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -68,6 +68,8 @@ class Reference:
     abort_of_call: dict[int, tuple[grpc.StatusCode, str, str]] = field(default_factory=dict)
     row_errors: dict[int, int] = field(default_factory=dict)
     """Code of rows by their number in the batch."""
+    live_keys: tuple[int, ...] = (1,)
+    """The number of live data keys at each call; the last goes on."""
     tamper: Callable[[Any], None] | None = None
     """Changes an answer before it is sent."""
     calls: list[Call] = field(default_factory=list)
@@ -107,6 +109,30 @@ class _Encryption(encryption_pb2_grpc.EncryptionServiceServicer):
         _fill(answer, request, rows, _plain_width(request))
         if self._take("key_unavailable_first"):
             answer.row_errors.add(row=0, code=pb.ROW_ERROR_CODE_KEY_UNAVAILABLE, retryable=True)
+        self._end(number, request, answer, len(rows), context)
+        return answer
+
+    def Reencrypt(self, request: pb.ReencryptRequest, context: Context) -> pb.ReencryptResponse:  # noqa: N802
+        """Keeps every row: knobs are all that there is to it."""
+        number = self._begin(context)
+        rows = _rows(request)
+        answer = pb.ReencryptResponse(unchanged=len(rows) - rows.count(None))
+        for row, code in self._reference.row_errors.items():
+            rows[row] = None
+            answer.row_errors.add(row=row, code=code)
+        _fill(answer, request, rows, request.column.byte_width)
+        self._end(number, request, answer, len(rows), context)
+        return answer
+
+    def QueryTokens(self, request: pb.QueryTokensRequest, context: Context) -> pb.QueryTokensResponse:  # noqa: N802
+        """As many data keys as ``live_keys`` says, all of them the one."""
+        number = self._begin(context)
+        associated_data, rows = request.associated_data, _rows(request)
+        tokens = [None if row is None else encrypt(_DETERMINISTIC, row, associated_data) for row in rows]
+        answer = pb.QueryTokensResponse()
+        for _ in range(self._reference.live_keys[min(number, len(self._reference.live_keys) - 1)]):
+            width = request.column.byte_width and request.column.byte_width + 24
+            _fill(answer.tokens.add(key_id=_KEY_ID.hex()), request, tokens, width)
         self._end(number, request, answer, len(rows), context)
         return answer
 

@@ -85,6 +85,45 @@ def test_only_unavailable_is_tried_again(code: grpc.StatusCode) -> None:
     assert raised.value.code is code
 
 
+DEADLINE = Failure(grpc.StatusCode.DEADLINE_EXCEEDED, "", "Deadline Exceeded")
+NO_CONNECTION = Failure(grpc.StatusCode.UNAVAILABLE, "", "failed to connect")
+DENIED = Failure(grpc.StatusCode.PERMISSION_DENIED, "KMS_ACCESS_DENIED", "the KMS denies it")
+
+
+@pytest.mark.parametrize(
+    ("failures", "kind", "reason", "text"),
+    [
+        ([DEADLINE], sidekey.DeadlineExceededError, "", r"no answer from host:1 within 5\.0 s"),
+        (
+            [UNAVAILABLE, DEADLINE],
+            sidekey.UnavailableError,
+            "KMS_UNAVAILABLE",
+            r"in 2 attempts over 10\.0 s: the KMS cannot be reached; check that the sidecar reaches its KMS",
+        ),
+        ([NO_CONNECTION, UNAVAILABLE, DEADLINE], sidekey.UnavailableError, "KMS_UNAVAILABLE", r"in 3 attempts"),
+        ([UNAVAILABLE, NO_CONNECTION, DEADLINE], sidekey.UnavailableError, "", r"failed to connect; .*sidekey serve"),
+        ([UNAVAILABLE, DENIED], sidekey.PermissionDeniedError, "KMS_ACCESS_DENIED", "the KMS denies it"),
+    ],
+)
+def test_an_outage_whose_last_attempt_runs_out_of_time_is_told_by_what_was_last_heard_of_it(
+    failures: list[Failure], kind: type[sidekey.SidekeyError], reason: str, text: str
+) -> None:
+    clock = Clock()
+    attempts = Attempts("host:1", 60.0, timer=clock)
+    for failure in failures[:-1]:
+        attempts.begin()
+        clock.now += 5.0
+        attempts.pause(failure)
+    attempts.begin()
+    clock.now += 5.0
+    with pytest.raises(kind, match=text) as raised:
+        attempts.pause(failures[-1])
+    error = raised.value
+    assert (type(error), error.reason) == (kind, reason)
+    if isinstance(error, sidekey.UnavailableError):
+        assert (error.attempts, error.seconds) == (len(failures), 5.0 * len(failures))
+
+
 def _details(*details: Any) -> bytes:
     packed = []
     for detail in details:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import os
 import pickle
 import re
 import threading
@@ -15,7 +17,9 @@ import pytest
 import sidekey
 from sidekey.v1 import encryption_pb2 as pb
 
+from sidecar.errors import KmsUnavailableError
 from tests.client.conftest import Connect
+from tests.client.managed import Managed
 from tests.client.reference import Reference, serve
 
 Code = grpc.StatusCode
@@ -95,6 +99,24 @@ def test_a_long_outage_says_where_how_long_and_what_to_check(
     assert (error.target, error.reason, error.retryable) == (address, "KMS_UNAVAILABLE", True)
     assert error.attempts == reference.begun > 2
     assert 0.4 < error.seconds <= 0.6
+
+
+def test_an_outage_of_the_kms_that_ends_in_a_hang_says_so(connect: Connect, sidecar: Managed) -> None:
+    kms = sidecar.kms
+    kms.fail_wrap_with = KmsUnavailableError("the KMS cannot be reached")
+    hang = threading.Timer(0.2, lambda: setattr(kms, "gate", asyncio.Event()))
+    hang.start()
+    try:
+        with pytest.raises(sidekey.UnavailableError, match="check that the sidecar reaches its KMS") as raised:
+            connect(sidecar.address, timeout=3.0).encrypt([b"a"], keyring=f"new-{os.urandom(4).hex()}")
+    finally:
+        hang.join()
+        gate, kms.gate, kms.fail_wrap_with = kms.gate, None, None
+        assert gate is not None
+        sidecar.loop.call_soon_threadsafe(gate.set)
+    assert raised.value.reason == "KMS_UNAVAILABLE"
+    assert raised.value.attempts > 1
+    assert 2.5 < raised.value.seconds < 10
 
 
 def test_a_missing_sidecar_is_named_with_what_to_check(connect: Connect, tmp_path: Path) -> None:
@@ -216,14 +238,21 @@ def test_many_bad_rows_are_counted_and_not_all_named(connect: Connect, target: s
         (99, sidekey.DecryptionError, Code.DATA_LOSS),
     ],
 )
+@pytest.mark.parametrize("method", ["decrypt", "reencrypt"])
 def test_a_row_code_decides_the_class_of_the_error(
-    connect: Connect, address: str, reference: Reference, code: int, kind: type[sidekey.SidekeyError], status: Code
+    connect: Connect,
+    address: str,
+    reference: Reference,
+    method: str,
+    code: int,
+    kind: type[sidekey.SidekeyError],
+    status: Code,
 ) -> None:
     client = connect(address)
     ciphertexts = client.encrypt([b"a", b"b"])
     reference.row_errors = {1: code}
     with pytest.raises(kind) as raised:
-        client.decrypt(ciphertexts)
+        getattr(client, method)(ciphertexts)
     assert type(raised.value) is kind
     assert raised.value.code is status
     assert raised.value.rows[0].row == 1
@@ -235,6 +264,26 @@ def test_an_unavailable_data_key_is_tried_again(connect: Connect, address: str, 
     reference.key_unavailable_first = 2
     assert client.decrypt(ciphertexts) == [b"a", b"b"]
     assert reference.begun == 4
+
+
+def test_a_corrupt_data_key_is_an_operators_and_is_not_tried_again(
+    connect: Connect, address: str, reference: Reference
+) -> None:
+    client = connect(address)
+    ciphertexts = client.encrypt([b"a", b"b"])
+
+    def corrupt(answer: Any) -> None:
+        answer.values.values[1] = b""
+        answer.values.validity = b"\x01"
+        answer.row_errors.add(row=1, code=pb.ROW_ERROR_CODE_KEY_UNAVAILABLE, retryable=False)
+
+    reference.tamper = corrupt
+    with pytest.raises(sidekey.KeyStateError, match="row 1: KEY_UNAVAILABLE") as raised:
+        client.decrypt(ciphertexts)
+    assert (raised.value.reason, raised.value.retryable) == ("CORRUPT_KEY", False)
+    assert raised.value.code is Code.DATA_LOSS
+    assert client.decrypt(ciphertexts, on_error="null") == [b"a", None]
+    assert reference.begun == 3
 
 
 @pytest.mark.parametrize("on_error", ["raise", "null"])

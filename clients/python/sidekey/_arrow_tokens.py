@@ -10,35 +10,31 @@ import numpy.typing as npt
 import pyarrow
 
 from sidekey import _arrow_build as build
-from sidekey._column import Mask, Piece, Pieces, pack
+from sidekey._column import Mask, Piece, Pieces, Tokens, pack
 
 # Which type an array has is only known when it is there; the stubs want to know it before.
 pa: Any = pyarrow
 
 _INT32_MAX = 2**31 - 1
 
-Answers = Sequence[tuple[int, Sequence[Piece]]]
-"""For each message, in order, its number of rows and a piece for each data key, the newest first."""
 
-
-def lists(answers: Answers, token: Any) -> Any:
+def lists(answers: Sequence[Tokens], token: Any) -> Any:
     """A list array of all rows; ``token``: the type of a token, None: (large) binary, as needed.
 
     Messages may differ in their data keys, where the keyring rolled over between them.
     """
     if token is None:
-        size = sum(len(piece.data) for _, pieces in answers for piece in pieces)
+        size = sum(len(piece.data) for answer in answers for piece in answer.by_key)
         token = pa.binary() if size <= _INT32_MAX else pa.large_binary()
-    arrays = [_of_message(rows, pieces, token) for rows, pieces in answers]
+    arrays = [_of_message(answer, token) for answer in answers]
     return pa.concat_arrays(arrays) if arrays else pa.array([], pa.list_(token))
 
 
-def _of_message(rows: int, pieces: Sequence[Piece], token: Any) -> Any:
-    keys = len(pieces)
-    valid = pieces[0].valid if keys else None
+def _of_message(answer: Tokens, token: Any) -> Any:
+    rows, valid, keys = answer.rows, answer.valid, len(answer.by_key)
     live = np.arange(rows) if valid is None else np.flatnonzero(valid)
     if keys:
-        by_key = pa.concat_arrays([_tokens(rows, piece, token) for piece in pieces])
+        by_key = pa.concat_arrays([_tokens(rows, piece, token) for piece in answer.by_key])
         # Row by row, and within a row key by key: token k of row i stands at k * rows + i.
         order = live[:, np.newaxis] + rows * np.arange(keys)
         values = by_key.take(pa.array(order.reshape(-1)))

@@ -122,7 +122,7 @@ class Pieces:
         return whole
 
     def width(self, otherwise: int) -> int:
-        """How wide the rows are that are not NULL; ``otherwise`` where all are.
+        """How wide the rows are that are not NULL; where all are, as the answers are, or ``otherwise``.
 
         Raises InvalidArgumentError where a message's rows are of another width than those before.
         """
@@ -134,7 +134,9 @@ class Pieces:
             if found is not None and width != found:
                 raise _mismatch(piece.start, width, found, "the rows before it")
             found = width
-        return otherwise if found is None else found
+        if found is None:
+            return next((piece.width for piece in self.pieces if piece.width), otherwise)
+        return found
 
     def fixed(self, width: int, wanted: str) -> Bytes:
         """Rows of ``width`` bytes, NULL rows zero; shape (rows * width,).
@@ -212,20 +214,29 @@ class ColumnPayload(_Sent, Generic[T]):
         return self._finish(Pieces(self.rows, [self._pieces[start] for start in sorted(self._pieces)]))
 
 
-class TokenPayload(_Sent, Generic[T]):
-    """The rows of one question for query tokens; ``finish`` makes the result of the pieces by message and data key."""
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One checked answer for query tokens: a piece for each data key, the newest first, all beginning at row 0."""
 
-    def __init__(self, column: Column, terms: Query, finish: Callable[[Sequence[tuple[int, list[Piece]]]], T]) -> None:
+    rows: int
+    valid: Mask | None
+    by_key: Sequence[Piece]
+
+
+class TokenPayload(_Sent, Generic[T]):
+    """The rows of one question for query tokens; ``finish`` makes the result of all answers, in order."""
+
+    def __init__(self, column: Column, terms: Query, finish: Callable[[Sequence[Tokens]], T]) -> None:
         super().__init__(column, terms)
         self._finish = finish
-        self._answers: dict[int, tuple[int, list[Piece]]] = {}
+        self._answers: dict[int, Tokens] = {}
 
     def accept(self, start: int, stop: int, answer: pb.QueryTokensResponse) -> None:
-        """Pieces begin at 0: each message's tokens are put together for themselves."""
         rows, valid = stop - start, self._valid(start, stop)
         if any(tokens.WhichOneof("batch") != "column" for tokens in answer.tokens):
             raise unfit("another shape")
-        self._answers[start] = rows, [Piece.of(0, rows, tokens.column, valid) for tokens in answer.tokens]
+        by_key = [Piece.of(0, rows, tokens.column, valid) for tokens in answer.tokens]
+        self._answers[start] = Tokens(rows, valid, by_key)
 
     def result(self) -> T:
         return self._finish([self._answers[start] for start in sorted(self._answers)])

@@ -42,7 +42,6 @@ _STATUS_OF_CLASS = {
     PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
     DecryptionError: grpc.StatusCode.DATA_LOSS,
 }
-_REASONS = {"KEY_UNAVAILABLE": "CORRUPT_KEY"}
 _KEY_UNAVAILABLE = Failure(
     grpc.StatusCode.UNAVAILABLE, "KEY_UNAVAILABLE", "the data key of some rows cannot be had now"
 )
@@ -158,10 +157,12 @@ def error_of_rows(found: Sequence[RowError]) -> SidekeyError:
     kind = _ROW_ERROR_CLASSES.get(found[0].code, DecryptionError)
     named = ", ".join(f"row {error.row}: {error.code}" for error in found[:_MAX_ROWS_NAMED])
     more = f" and {len(found) - _MAX_ROWS_NAMED} more" if len(found) > _MAX_ROWS_NAMED else ""
+    # What can be had later never gets here: see ``Exchange.accept``.
+    corrupt = found[0].code == "KEY_UNAVAILABLE"
     return kind(
         f"rows could not be decrypted: {named}{more}",
-        code=_STATUS_OF_CLASS[kind],
-        reason=_REASONS.get(found[0].code, found[0].code),
+        code=grpc.StatusCode.DATA_LOSS if corrupt else _STATUS_OF_CLASS[kind],
+        reason="CORRUPT_KEY" if corrupt else found[0].code,
         retryable=found[0].retryable,
         rows=tuple(found[:_MAX_ROW_ERRORS]),
     )
