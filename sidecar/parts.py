@@ -8,7 +8,7 @@ from sidecar.config import Config, ConfigError
 from sidecar.config.model import Plugin
 from sidecar.errors import StartupError
 from sidecar.keys.terms import KeyringTerms, schedule_of, suite_of
-from sidecar.keys.wrapping import WrappingKeys
+from sidecar.keys.wrapping import MOST_COPIES, WrappingKeys
 from sidecar.keystore.factory import create
 from sidecar.keystore.port import Keystore, VersionedKeystore
 from sidecar.kms.guard import GuardedKms
@@ -117,6 +117,10 @@ def kmses_of(config: Config, keystore: Keystore | None = None) -> dict[str, Kms]
     open by then, holds data keys that only a local wrapping key unwraps. Without ``keystore`` it is never made.
     Raises ``ConfigError`` with everything that each refuses.
     """
+    if len(config.kms_plugins) > MOST_COPIES:
+        raise ConfigError(
+            [f"plugins: at most {MOST_COPIES} can have 'isKms: true', since a data key has a copy for each"]
+        )
     if config.kms_plugins:
         return _made(config.kms_plugins)
     may_create = None if keystore is None else functools.partial(_needs_no_local_key, keystore)

@@ -42,15 +42,16 @@ class Completion:
     async def run_once(self) -> None:
         """Ask KMSs that are down whether they are back, and complete some of the data keys that wait; raises nothing.
 
-        Called every few seconds. While nothing comes of it, ever more of these calls are passed over: a KMS that
-        denies is not asked again and again.
+        Called every few seconds. While nothing comes of it ever more of these calls complete nothing, so that a KMS
+        that denies is not asked again and again; one that is back changes that.
         """
-        if self._passed_over < min(2**self._idle_runs - 1, _MOST_RUNS_PASSED_OVER):
-            self._passed_over += 1
-            return
-        self._passed_over = 0
         try:
-            await self._wrapping_keys.ask_those_down(self._keyring)
+            if await self._wrapping_keys.ask_those_down(self._keyring):
+                self._idle_runs = self._passed_over = 0
+            if self._passed_over < min(2**self._idle_runs - 1, _MOST_RUNS_PASSED_OVER):
+                self._passed_over += 1
+                return
+            self._passed_over = 0
             came_on = await self._complete_some()
         except SidekeyError as error:
             log.warning("completion_postponed", reason=error.reason, waiting=len(self._waiting))

@@ -153,13 +153,18 @@ class WrappingKeys:
         with _random_key() as random:
             return [copy.kek_id for copy in await self.wrapped_under_all(random, keyring, _NO_KEY_ID)]
 
-    async def ask_those_down(self, keyring: str) -> None:
-        """Let every KMS that is down wrap and unwrap a random key that is thrown away: one that does is up again."""
+    async def ask_those_down(self, keyring: str) -> bool:
+        """Let every KMS that is down wrap and unwrap a random key that is thrown away; whether one of them is up again.
+
+        Where there is one KMS alone it is asked by whatever needs it, down or not. Raises ``CorruptKeyError``.
+        """
         down = [key for key in self._keys if key.down]
-        if down:
-            with _random_key() as random:
-                context = encryption_context(keyring, _NO_KEY_ID)
-                await wrapped_under(down, random, context, failover_seconds=None)
+        if not down or len(self._keys) == 1:
+            return False
+        with _random_key() as random:
+            context = encryption_context(keyring, _NO_KEY_ID)
+            await wrapped_under(down, random, context, failover_seconds=None)
+        return not all(key.down for key in down)
 
     def lacks_copies(self, record: DataKeyRecord) -> bool:
         """Whether a configured wrapping key has wrapped no copy of the data key, and there is room for one."""

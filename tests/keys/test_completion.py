@@ -70,7 +70,7 @@ async def test_a_data_key_made_in_an_outage_gets_its_copy_when_the_outage_is_ove
     await sidecar.completion.run_once()
     assert sidecar.copies(key_id) == ["fake:near"]
     far_is_back(sidecar)
-    for _ in range(4):
+    for _ in range(2):
         await sidecar.completion.run_once()
     assert sidecar.copies(key_id) == ["fake:near", "fake:far"]
     assert sidecar.waiting == 0
@@ -108,6 +108,29 @@ async def test_a_kms_that_is_down_is_asked_whether_it_is_back_though_nothing_wai
     near, far = sidecar.near.unwraps, sidecar.far.unwraps
     await sidecar.data_keys.load(whole)
     assert (sidecar.near.unwraps, sidecar.far.unwraps) == (near + 1, far)
+
+
+async def test_a_kms_that_comes_back_after_a_long_time_is_found_back_at_once(sidecar: Sidecar) -> None:
+    far_is_away(sidecar)
+    key_id = await sidecar.make()
+    for _ in range(500):
+        await sidecar.completion.run_once()
+    far_is_back(sidecar)
+    await sidecar.completion.run_once()
+    assert sidecar.copies(key_id) == ["fake:near", "fake:far"]
+
+
+async def test_the_only_kms_is_not_asked_for_the_sake_of_order() -> None:
+    kmses = fakes("only")
+    keys = WrappingKeys(kmses)
+    store = await opened()
+    (key_id,) = await stored(store, keys)
+    kmses["only"].fail_unwrap_with = AWAY
+    with pytest.raises(KmsUnavailableError):
+        await keys.unwrap(store.rows[key_id])
+    calls = kmses["only"].wraps
+    assert not await keys.ask_those_down("default")
+    assert kmses["only"].wraps == calls
 
 
 async def test_a_data_key_waits_once_however_often_it_is_loaded(sidecar: Sidecar) -> None:

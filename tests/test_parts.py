@@ -1,0 +1,148 @@
+"""What the parts that the configuration names refuse, and which of them there are."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.config import Config, ConfigError, load
+from sidecar.errors import StartupError
+from sidecar.keystore.port import DataKeyRecord, KeyState, WrappedCopy
+from sidecar.metrics import Metrics
+from sidecar.parts import check_parts, former_kmses_of, kmses_of, wrapping_keys_of
+from tests.fakes.keystore import MemoryKeystore
+
+AWS: dict[str, Any] = {"plugin": "awsKms", "isKms": True, "keyId": "alias/sidekey", "region": "eu-west-1"}
+FORMER = AWS | {"isKms": False, "formerKms": True}
+LOCAL, ARN = "local:0123456789abcdef", "arn:aws:kms:eu-west-1:123456789012:key/1"
+
+
+def config_of(tmp_path: Path, plugins: Mapping[str, Any] | None = None, **settings: Any) -> Config:
+    """A configuration whose data directory is ``tmp_path/data``."""
+    file = tmp_path / "sidekey.yaml"
+    file.write_text(json.dumps({"plugins": dict(plugins or {})}))  # JSON is YAML
+    data_dir = tmp_path / "data"
+    data_dir.mkdir(exist_ok=True)
+    return load(file, {}, {"dataDir": str(data_dir), **settings})
+
+
+def record(generation: int, *kek_ids: str, state: KeyState = KeyState.ENABLED) -> DataKeyRecord:
+    first, *further = kek_ids
+    copies = tuple(WrappedCopy(kek_id, b"wrapped") for kek_id in further)
+    made = DataKeyRecord(
+        f"{generation:014x}",
+        "k",
+        generation,
+        state,
+        datetime(2026, 1, 1, tzinfo=UTC),
+        first,
+        b"wrapped",
+        bytes(32),
+        copies,
+    )
+    return replace(made, wrapped_key=b"") if state is KeyState.DESTROYED else made
+
+
+async def keystore_with(*records: DataKeyRecord) -> MemoryKeystore:
+    store = MemoryKeystore()
+    await store.open(upgrade=True)
+    for each in records:
+        assert await store.insert(each)
+    return store
+
+
+def test_everything_that_keystore_and_kmss_refuse_is_said_at_once_by_its_place(tmp_path: Path) -> None:
+    plugins = {
+        "near": {"plugin": "awsKms", "isKms": True, "region": "Frankfurt"},
+        "far": {"plugin": "awsKMS", "isKms": True},
+        "old": FORMER | {"keyId": ""},
+    }
+    with pytest.raises(ConfigError) as caught:
+        check_parts(config_of(tmp_path, plugins, **{"keystore.url": "mysql://h/d"}))
+    keystore, key_id, region, provider, old = caught.value.problems
+    assert keystore.startswith("keystore.url: ")
+    assert key_id == "plugins.near.keyId: missing; must be the id, ARN or alias of the wrapping key"
+    assert region == "plugins.near.region: must be an AWS region such as eu-west-1"
+    assert provider.startswith("plugins.far.plugin: no installed package provides the KMS plugin 'awsKMS'")
+    assert old.startswith("plugins.old.keyId: missing")
+
+
+def test_no_more_kmss_wrap_than_a_data_key_has_copies(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="at most 16"):
+        kmses_of(config_of(tmp_path, {f"k{number}": AWS for number in range(17)}))
+
+
+def test_kmss_are_in_the_order_that_is_configured(tmp_path: Path) -> None:
+    config = config_of(tmp_path, {"a": AWS, "b": AWS, "c": AWS}, **{"kms.order": ["b", "c", "a"]})
+    assert list(kmses_of(config)) == ["b", "c", "a"]
+
+
+@pytest.mark.parametrize(
+    ("plugins", "with_kek", "wrapping", "former"),
+    [
+        ({}, False, ["local"], []),
+        ({}, True, ["local"], []),
+        ({"a": AWS}, False, ["a"], []),
+        ({"a": AWS}, True, ["a"], ["local"]),
+        ({"a": FORMER}, True, ["local"], ["a"]),
+        ({"a": AWS, "b": FORMER}, True, ["a"], ["b", "local"]),
+        ({"a": AWS, "b": AWS | {"isKms": False}}, False, ["a"], []),
+    ],
+)
+def test_which_kmss_wrap_and_which_only_unwrap(
+    tmp_path: Path, plugins: Mapping[str, Any], with_kek: bool, wrapping: list[str], former: list[str]
+) -> None:
+    config = config_of(tmp_path, plugins)
+    if with_kek:
+        (tmp_path / "data" / "kek").touch()
+    assert (list(kmses_of(config)), list(former_kmses_of(config))) == (wrapping, former)
+
+
+async def test_a_local_wrapping_key_that_wraps_no_more_is_never_made(tmp_path: Path) -> None:
+    config = config_of(tmp_path, {"a": AWS})
+    kek = tmp_path / "data" / "kek"
+    kek.touch()
+    former = former_kmses_of(config)["local"]
+    kek.unlink()
+    with pytest.raises(StartupError, match="kek is missing"):
+        await former.open()
+    assert os.listdir(tmp_path / "data") == []
+
+
+@pytest.mark.parametrize(
+    ("records", "made"),
+    [
+        ([], True),
+        ([record(1, ARN)], True),
+        ([record(1, LOCAL)], False),
+        ([record(1, LOCAL, "local:fedcba9876543210")], False),
+        ([record(1, LOCAL, ARN)], True),
+        ([record(1, LOCAL, state=KeyState.DISABLED)], False),
+        ([record(1, LOCAL, state=KeyState.DESTROYED)], True),
+        ([*(record(generation, ARN) for generation in range(1, 2500)), record(2500, LOCAL)], False),
+        ([record(generation, ARN) for generation in range(1, 2001)], True),
+    ],
+    ids=["none", "aws", "local", "two local", "both", "disabled", "destroyed", "on the last page", "whole pages"],
+)
+async def test_a_local_wrapping_key_is_made_only_where_no_data_key_needs_another(
+    tmp_path: Path, records: list[DataKeyRecord], made: bool
+) -> None:
+    keys = wrapping_keys_of(config_of(tmp_path), Metrics(), keystore=await keystore_with(*records))
+    if made:
+        await keys.open()
+        assert os.listdir(tmp_path / "data") == ["kek"]
+    else:
+        with pytest.raises(StartupError, match="restore it from its backup"):
+            await keys.open()
+        assert os.listdir(tmp_path / "data") == []
+    await keys.close()
+
+
+async def test_a_keystore_that_is_not_told_of_makes_no_local_wrapping_key(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="kek is missing"):
+        await wrapping_keys_of(config_of(tmp_path), Metrics()).open()
