@@ -23,6 +23,7 @@ MOST_VALUES = 1 << 46
 _LEAD_FRACTION = 0.05
 _LONGEST_LEAD = timedelta(hours=1)
 _PREPARE_BUDGET_FRACTION = 0.9
+_LOOK_AT_BUDGET_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +77,15 @@ class RolloverSchedule:
     def seconds_to_rollover(self, primary: DataKeyRecord, now: datetime, spent: int, spread: float) -> float:
         """Seconds until the primary should be looked at again for its rollover; 0 where it wants one, inf: never.
 
-        The end of a budget is foreseen at the mean speed since the primary was made, and met in halves: a speed that
-        doubles is seen in time.
+        Where a budget is set that could be spent soon, the counts are read every 30 seconds, and more often towards its
+        end, which is foreseen at the mean speed since the primary was made.
         """
         if self.wants_rollover(primary, now, spent, spread):
             return 0.0
         prepare_at = self.prepare_at(primary, spread)
         by_age = float("inf") if prepare_at is None else (prepare_at - now).total_seconds()
         age = (now - primary.created_at).total_seconds()
-        if spent <= 0 or age <= 0:
-            return by_age
-        by_budget = (self.prepared_budget - spent) * age / spent / 2
-        return min(by_age, max(1.0, by_budget))
+        by_budget = _LOOK_AT_BUDGET_SECONDS if self.max_values < MOST_VALUES else float("inf")
+        if spent > 0 and age > 0:
+            by_budget = min(by_budget, max(1.0, (self.prepared_budget - spent) * age / spent / 2))
+        return min(by_age, by_budget)

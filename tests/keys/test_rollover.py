@@ -104,18 +104,22 @@ def test_a_period_of_never_makes_no_primary_old() -> None:
 @pytest.mark.parametrize(
     ("age", "spent", "seconds"),
     [
-        (100.0, 0, 86_400 * 10 - 3600 - 100.0),
-        (100.0, 100, 400.0),  # one value a second: the 900th comes in 800 seconds, and half of them are waited
-        (100.0, 898, 1.0),
-        (100.0, 900, 0.0),
-        (-100.0, 100, 86_400 * 10 - 3600 + 100.0),
-        (86_400 * 10, 0, 0.0),
+        *((100.0, 0, 30.0), (100.0, 100, 30.0), (-100.0, 100, 30.0)),
+        (100.0, 800, 6.25),  # eight values a second: the 900th comes in 12.5 seconds, and half of them are waited
+        *((100.0, 898, 1.0), (100.0, 900, 0.0)),
+        *((864_000.0 - 3600.0 - 10.0, 0, 10.0), (864_000.0, 0, 0.0)),
     ],
 )
 def test_the_end_of_a_budget_is_foreseen_at_the_speed_so_far(age: float, spent: int, seconds: float) -> None:
     schedule = RolloverSchedule(timedelta(days=10), 1000)
     now = MADE_AT + timedelta(seconds=age)
     assert schedule.seconds_to_rollover(record(created_at=MADE_AT), now, spent, 0.0) == seconds
+
+
+def test_a_budget_that_nobody_spends_soon_is_not_looked_at_every_half_minute() -> None:
+    schedule = RolloverSchedule(timedelta(days=10))
+    now = MADE_AT + timedelta(seconds=100)
+    assert schedule.seconds_to_rollover(record(created_at=MADE_AT), now, 10**6, 0.0) == 864_000 - 3600 - 100
 
 
 def test_a_clock_that_was_set_back_makes_no_primary_old_before_its_time() -> None:
