@@ -12,6 +12,12 @@ transaction of three items); ``set_state`` and ``replace_copies`` 2 R + 1 W, and
 ``add_usage`` 2 R + 1 W; ``keyring`` 1 R; ``save_keyring`` 1 W; ``list_keyrings`` 1 R for 4 KB of names; ``list_keys``
 1 R for 4 KB of data keys of a keyring, and at least 1 R for each keyring that it passes.
 
+IAM must allow ``dynamodb:GetItem``, ``BatchGetItem``, ``Query``, ``PutItem`` and ``UpdateItem`` on the table; to
+upgrade also ``DescribeTable``, ``Scan`` and, where the table is not made beforehand, ``CreateTable``.
+
+All sidecars of a fleet must use the table in one region: an eventually consistent global table lets two regions store
+the same generation.
+
 Nothing is ever deleted. A wrapped key that was erased lives on in backups of the table for as long as those do.
 An item has at most 400 KB: of wrapped copies that are larger together none is stored.
 """

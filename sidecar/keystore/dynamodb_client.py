@@ -205,7 +205,7 @@ _NO_CREDENTIALS = frozenset(
 
 
 def _of_dynamodb(answer: Any) -> Any:
-    """The answer, if DynamoDB gave it: any other that says 200, as a gateway's page, would read as done, or as empty."""
+    """The answer, if DynamoDB gave it: another's that says 200, a gateway's page, would read as "done" or "no item"."""
     if "RequestId" not in answer["ResponseMetadata"]:
         log.warning("keystore_call_failed", error="NotDynamoDb")
         raise KeystoreUnavailableError("what answers in the place of DynamoDB is something else")

@@ -39,7 +39,6 @@ _REJECTIONS: Final = {
     "TransactionConflictException": Rejection.CONFLICT,
     "TransactionInProgressException": Rejection.CONFLICT,
     "ResourceNotFoundException": Rejection.NO_TABLE,
-    "TableNotFoundException": Rejection.NO_TABLE,
     "ResourceInUseException": Rejection.TABLE_EXISTS,
     "ValidationException": Rejection.UNSUITABLE,
 }

@@ -1,6 +1,8 @@
 """DynamoDB's real HTTP API on loopback: moto's server, one for each test process, and the environment that leads there.
 
-Fixtures; import them into a conftest: ``from tests.keystore.dynamodb import aws_environment, dynamodb, dynamodb_server``.
+Fixtures; to use them in a suite, import them into its conftest:
+
+    from tests.keystore.dynamodb import aws_environment, dynamodb, dynamodb_server
 """
 
 import secrets
