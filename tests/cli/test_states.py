@@ -1,17 +1,12 @@
 """Disabling, enabling and destroying a data key; who destroys one on a terminal is asked."""
 
-import os
-import pty
-import select
-import subprocess
-import sys
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from sidecar.keystore.port import KeyState, Usage
 from tests.cli.keystores import Command, fill
+from tests.cli.terminal import OnTerminal
 from tests.keystore.records import record
 
 NOW = datetime.now(UTC)
@@ -118,55 +113,11 @@ def test_where_nobody_can_be_asked_nothing_is_destroyed_unasked(filled: Command)
     ],
 )
 def test_on_a_terminal_the_key_id_must_be_typed(filled: Command, typed: str, code: int, state: str) -> None:
-    shown = _on_terminal(filled, typed, code)
+    with OnTerminal(filled, "set-state", OLD.key_id, "destroyed") as terminal:
+        terminal.until("type its key id: ")
+        terminal.press(typed)
+        shown = terminal.end(code)
     assert WARNING in shown
     assert "Traceback" not in shown
     assert ("nothing was changed" in shown) == (code == 1)
     assert _states(filled)[OLD.key_id] == state
-
-
-def _on_terminal(command: Command, typed: str, code: int) -> str:
-    """Run the command on a terminal of its own, type once it asks, and return all that it shows."""
-    arguments = ["set-state", OLD.key_id, "destroyed", "--data-dir", str(command.data_dir)]
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sidecar", *arguments],
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        start_new_session=True,
-        # Only the terminal that a session leader opens is the one whose ^C reaches it.
-        preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
-    )
-    os.close(follower)
-    try:
-        shown = _read_until(leader, "type its key id: ")
-        os.write(leader, typed.encode())
-        assert process.wait(30) == code
-        return shown + _read_rest(leader)
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-        os.close(leader)
-
-
-def _read_until(terminal: int, text: str) -> str:
-    shown = ""
-    deadline = time.monotonic() + 30
-    while text not in shown:
-        assert select.select([terminal], [], [], max(deadline - time.monotonic(), 0))[0], shown
-        shown += os.read(terminal, 4096).decode()
-    return shown
-
-
-def _read_rest(terminal: int) -> str:
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:  # Linux says so where nobody has the other side open any more.
-            return shown.decode()
-        if not chunk:
-            return shown.decode()
-        shown += chunk
