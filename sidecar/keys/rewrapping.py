@@ -31,7 +31,7 @@ class RewrapPage:
     """In a dry run: what would be."""
     unchanged: int
     """Wrapped under exactly the configured wrapping keys already, or destroyed."""
-    failures: Sequence[Failure]
+    failures: tuple[Failure, ...]
     """Each of them is as it was."""
     next: tuple[str, int] | None
     """Where the next page begins (after this keyring and generation); None: there is none."""
@@ -74,7 +74,7 @@ class Rewrapping:
         return RewrapPage(
             rewrapped=len(wanting) - len(failures),
             unchanged=len(records) - len(wanting),
-            failures=failures,
+            failures=tuple(failures),
             next=(last.keyring, last.generation) if len(records) == limit else None,
         )
 

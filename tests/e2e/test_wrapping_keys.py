@@ -134,7 +134,7 @@ async def _moves(fleet: Fleet, name: str, expected: set[frozenset[str]] | None) 
         used = asyncio.create_task(fleet.uses(it, f"{name}-during"))
         page = await fleet.rewrap()
         await used
-        assert page.failures == []
+        assert page.failures == ()
         await fleet.rewrap()  # whatever was made or completed meanwhile
         await fleet.uses(it, f"{name}-after")
     async with fleet.serving() as it:

@@ -85,7 +85,7 @@ async def test_disabled_data_keys_are_rewrapped_and_destroyed_ones_are_not_touch
     gone = replace(store.rows[destroyed], state=KeyState.DESTROYED, wrapped_key=b"")
     store.rows[destroyed] = gone
     (page,) = await pages(Rewrapping(store, from_old(kmses, "new")), 10)
-    assert (page.rewrapped, page.unchanged, page.failures) == (2, 1, [])
+    assert (page.rewrapped, page.unchanged, page.failures) == (2, 1, ())
     assert store.rows[destroyed] == gone
     assert store.rows[disabled].state is KeyState.DISABLED
     assert kek_ids(store.rows[disabled]) == kek_ids(store.rows[enabled]) == ["fake:new"]
@@ -119,7 +119,7 @@ async def test_what_can_be_unwrapped_by_nobody_is_a_failure_in_a_dry_run_too(
     await stored(store, WrappingKeys({"old": kmses["old"]}), "b")
     for dry_run in (True, False):
         (page,) = await pages(Rewrapping(store, from_old(kmses, "new")), dry_run=dry_run)
-        assert (page.rewrapped, page.failures) == (1, [(lost, "a", "KMS_ACCESS_DENIED")])
+        assert (page.rewrapped, page.failures) == (1, ((lost, "a", "KMS_ACCESS_DENIED"),))
 
 
 async def test_a_data_key_that_cannot_be_rewrapped_is_named_and_stays_as_it_was(
@@ -129,7 +129,7 @@ async def test_a_data_key_that_cannot_be_rewrapped_is_named_and_stays_as_it_was(
     damaged = replace(store.rows[bad], wrapped_key=bytes(60))
     store.rows[bad] = damaged
     (page,) = await pages(Rewrapping(store, from_old(kmses, "new")))
-    assert (page.rewrapped, page.failures) == (1, [(bad, "default", "CORRUPT_KEY")])
+    assert (page.rewrapped, page.failures) == (1, ((bad, "default", "CORRUPT_KEY"),))
     assert store.rows[bad] == damaged
     assert kek_ids(store.rows[good]) == ["fake:new"]
     assert_overwritten(kmses.values())

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from sidecar.crypto import key_schedule
 from sidecar.keys.data_key import DataKeys
 from sidecar.keys.wrapping import WrappingKeys
-from sidecar.keystore.port import DataKeyRecord
+from sidecar.keystore.port import DataKeyRecord, Keystore
 from tests.fakes.clock import FakeClock
 from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.kms import FakeKms
@@ -33,7 +33,7 @@ async def opened() -> MemoryKeystore:
     return store
 
 
-async def stored(store: MemoryKeystore, keys: WrappingKeys, keyring: str = "default", count: int = 1) -> list[str]:
+async def stored(store: Keystore, keys: WrappingKeys, keyring: str = "default", count: int = 1) -> list[str]:
     """New data keys of a keyring, wrapped by ``keys``; their ids."""
     data_keys = DataKeys(store, keys, FakeClock(), os.urandom)
     ids = []
