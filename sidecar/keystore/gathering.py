@@ -3,12 +3,16 @@
 import asyncio
 from collections.abc import Sequence
 
+import structlog
+
 from sidecar.errors import CorruptKeyError, SidekeyError
 from sidecar.keystore.forwarding import ForwardingKeystore
 from sidecar.keystore.port import DataKeyRecord, Keystore
 
 _MOST_A_CALL = 4096
 """As many as the port takes."""
+
+log = structlog.get_logger(__name__)
 
 
 class GatheringKeystore(ForwardingKeystore):
@@ -74,6 +78,9 @@ class GatheringKeystore(ForwardingKeystore):
             return dict(await self._asked(self._keystore.get_many(key_ids)))
         except CorruptKeyError as error:
             if len(key_ids) == 1:
+                log.error(  # noqa: TRY400  (nothing is known beyond what is said here)
+                    "data_key_corrupt", key_id=key_ids[0], hint="its row of the keystore does not parse: restore it"
+                )
                 return {key_ids[0]: error}
         middle = len(key_ids) // 2
         return {**await self._read(key_ids[:middle]), **await self._read(key_ids[middle:])}

@@ -1,8 +1,9 @@
 """Data keys for decryption: found, refused, remembered, and kept through outages."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from tests.keys.world import FAILURE_SECONDS, TTL, World, encrypted
 
 TICK = 1 / 64
 UNKNOWN = "0123456789abcd"
+Logs = list[MutableMapping[str, Any]]
 
 
 @pytest.fixture
@@ -245,3 +247,38 @@ async def test_the_cache_stays_within_its_bounds(maker: World) -> None:
 async def test_close_forgets_all_data_keys(maker: World) -> None:
     await maker.keyrings.close()
     assert maker.keyrings.cached_keys == maker.metric("sidekey_cache_size") == 0
+
+
+async def test_thousands_of_unknown_data_keys_are_one_round_trip_and_no_call_of_the_kms(reader: World) -> None:
+    key_ids = [f"{number:014x}" for number in range(1, 4001)]
+    before = reader.kms.unwraps
+    found = await reader.keyrings.for_decryption(key_ids, None)
+    assert set(found.values()) == {RowFailure.UNKNOWN_KEY}
+    assert reader.store.calls == {"get_many": 1}
+    assert reader.kms.unwraps == before
+
+
+async def test_a_corrupt_data_key_is_loud_once_for_each_look_and_counted(reader: World, logs: Logs) -> None:
+    row = reader.row()
+    reader.kms.corrupt_answers = True
+    for _ in range(3):
+        assert await answer(reader, row.key_id) is RowFailure.KEY_CORRUPT
+    (line,) = [line for line in logs if line["event"] == "data_key_corrupt"]
+    named = (line["log_level"], line["key_id"], line["keyring"], line["kek_id"])
+    assert named == ("error", row.key_id, "default", row.kek_id)
+    assert reader.metric("sidekey_corrupt_data_keys_total") == 1
+    reader.clock.advance(FAILURE_SECONDS)
+    assert await answer(reader, row.key_id) is RowFailure.KEY_CORRUPT
+    assert sum(line["event"] == "data_key_corrupt" for line in logs) == 2
+
+
+async def test_a_row_that_vanished_while_its_data_key_was_cached_is_loud(maker: World, logs: Logs) -> None:
+    row = maker.row()
+    maker.store.rows.clear()
+    maker.clock.advance(TTL * 0.8)
+    assert isinstance(await answer(maker, row.key_id), DataKeyCipher)
+    await fetches_done()
+    assert await answer(maker, row.key_id) is RowFailure.UNKNOWN_KEY
+    (line,) = [line for line in logs if line["event"] == "data_key_vanished"]
+    assert (line["log_level"], line["key_id"], line["keyring"]) == ("error", row.key_id, "default")
+    assert "restore its row" in line["hint"]

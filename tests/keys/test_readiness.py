@@ -63,6 +63,24 @@ def test_nothing_is_ready_before_the_kms_was_asked_in_both_directions(readiness:
     assert state(readiness) == "ready"
 
 
+def test_of_several_kmses_one_that_does_both_is_enough_and_each_is_told_with_its_problem(readiness: Readiness) -> None:
+    readiness.kms_result("near", "wrap", "ok")
+    readiness.kms_result("far", "unwrap", "ok")
+    assert state(readiness) == "not ready"  # one direction each is not enough
+    readiness.kms_result("near", "unwrap", "unavailable", "the KMS did not answer the unwrap within 5 seconds")
+    readiness.kms_result("far", "wrap", "ok")
+    assert state(readiness) == "ready, in trouble"
+    checks = readiness.checks()
+    assert [checks[name] for name in ("kms", "kms.near", "kms.far")] == [
+        "ok",
+        "unwrap unavailable: the KMS did not answer the unwrap within 5 seconds",
+        "ok",
+    ]
+    readiness.kms_result("far", "wrap", "denied", "no")
+    assert state(readiness) == "not ready"
+    assert readiness.checks()["kms"] == "unavailable"
+
+
 @pytest.mark.parametrize("trouble", TROUBLES)
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_kms_in_trouble_leaves_a_sidecar_ready_that_has_data_keys(

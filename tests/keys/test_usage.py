@@ -117,3 +117,59 @@ async def test_nothing_is_lost_between_adds_and_flushes_that_overlap_and_fail(
     store.fail_with = None
     await usage.flush()
     assert counts(store) == [2000, 2000]
+
+
+async def test_a_data_key_knows_what_it_was_used_for_and_when_first_and_last(
+    store: MemoryKeystore, ids: list[str]
+) -> None:
+    clock = FakeClock()
+    usage = UsageCounts(store, clock)
+    first = clock.now()
+    usage.decrypted(ids[0], 5)
+    clock.advance(60.0)
+    usage.encrypted(ids[0], 3)
+    last = clock.now()
+    clock.advance(60.0)
+    usage.encrypted(ids[0], 0)  # a batch of NULLs is no use
+    usage.decrypted(ids[1], 0)
+    await usage.flush()
+    row, unused = store.rows[ids[0]], store.rows[ids[1]]
+    assert (row.values_encrypted, row.values_decrypted, row.first_used_at, row.last_used_at) == (3, 5, first, last)
+    assert (unused.values_decrypted, unused.first_used_at, unused.last_used_at) == (0, None, None)
+
+
+async def test_times_of_use_survive_a_flush_that_fails_and_a_clock_that_is_set_back(
+    store: MemoryKeystore, ids: list[str]
+) -> None:
+    clock = FakeClock()
+    usage = UsageCounts(store, clock)
+    first = clock.now()
+    usage.encrypted(ids[0], 1)
+    store.fail_with = KeystoreUnavailableError("away")
+    await usage.flush()
+    clock.advance(60.0)
+    last = clock.now()
+    usage.decrypted(ids[0], 1)
+    clock.set_back(30.0)
+    usage.decrypted(ids[0], 1)
+    await usage.flush()
+    store.fail_with = None
+    await usage.flush()
+    row = store.rows[ids[0]]
+    assert (row.values_encrypted, row.values_decrypted, row.first_used_at, row.last_used_at) == (1, 2, first, last)
+
+
+async def test_what_is_not_flushed_is_known_while_it_is_on_its_way_too(store: MemoryKeystore, ids: list[str]) -> None:
+    usage = UsageCounts(store, CLOCK)
+    usage.encrypted(ids[0], 3)
+    usage.decrypted(ids[0], 9)
+    assert (usage.unflushed(ids[0]), usage.unflushed(ids[1])) == (3, 0)
+    store.gate = asyncio.Event()
+    flush = asyncio.create_task(usage.flush())
+    await turns()
+    usage.encrypted(ids[0], 4)
+    assert usage.unflushed(ids[0]) == 7
+    store.gate.set()
+    await flush
+    assert usage.unflushed(ids[0]) == 4
+    assert store.calls["add_usage"] == 1
