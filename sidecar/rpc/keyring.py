@@ -11,12 +11,14 @@ from sidekey.v1 import keyring_pb2_grpc as pb_grpc
 
 from sidecar.errors import InvalidRequestError, LimitExceededError, ManagementOffError
 from sidecar.keys.administration import Administration
+from sidecar.keys.inventory import check_name
 from sidecar.rpc.admission import Admission
 from sidecar.rpc.keyring_messages import key_message, keyring_message, primary_message, settings_of, state_of, time_of
 from sidecar.rpc.page_tokens import Listing
 
 _DEFAULT_PAGE: Final = 100
 _LARGEST_PAGE: Final = 1000
+_MOST_STATES: Final = 16
 
 _Answer = TypeVar("_Answer", bound=Message)
 
@@ -88,14 +90,16 @@ class KeyringService(pb_grpc.KeyringServiceServicer):
         self, request: pb.ListKeysRequest, context: _Context
     ) -> pb.ListKeysResponse:
         """A page of data keys."""
-        size = _page_size(request.page_size)
+        keyring, size = _keyring(request.keyring), _page_size(request.page_size)
+        if len(request.states) > _MOST_STATES:
+            raise InvalidRequestError(f"states has {len(request.states)} entries; it may have at most {_MOST_STATES}")
         states = frozenset(state_of(number) for number in request.states)
         unused_since = time_of(request.unused_since) if request.HasField("unused_since") else None
-        listing = Listing("ListKeys", request.keyring, sorted(states), unused_since and unused_since.isoformat())
+        listing = Listing("ListKeys", keyring, sorted(states), unused_since and unused_since.isoformat())
         after = listing.position(request.page_token)
         with self._admission.admit(0, 0):
             page = await self._administration.inventory.keys(
-                request.keyring or None, after=after, limit=size, unused_since=unused_since, states=states
+                keyring, after=after, limit=size, unused_since=unused_since, states=states
             )
         answer = pb.ListKeysResponse(keys=[key_message(each) for each in page.keys])
         if page.next is not None:
@@ -117,13 +121,11 @@ class KeyringService(pb_grpc.KeyringServiceServicer):
     ) -> pb.RewrapKeysResponse:
         """Wrap a page of data keys anew."""
         self._must_manage()
-        size = _page_size(request.page_size)
-        listing = Listing("RewrapKeys", request.keyring)
+        keyring, size = _keyring(request.keyring), _page_size(request.page_size)
+        listing = Listing("RewrapKeys", keyring)
         after = listing.position(request.page_token)
         with self._admission.admit(0, 0):
-            page = await self._administration.rewrap(
-                request.keyring or None, after=after, limit=size, dry_run=request.dry_run
-            )
+            page = await self._administration.rewrap(keyring, after=after, limit=size, dry_run=request.dry_run)
         answer = pb.RewrapKeysResponse(
             rewrapped=page.rewrapped,
             unchanged=page.unchanged,
@@ -149,6 +151,13 @@ class KeyringService(pb_grpc.KeyringServiceServicer):
                 f"the answer has {size} bytes and may have at most {self._max_message_bytes}: ask for a smaller page"
             )
         return answer
+
+
+def _keyring(name: str) -> str | None:
+    """The keyring that a listing is restricted to; None for none."""
+    if name:
+        check_name(name)
+    return name or None
 
 
 def _page_size(size: int) -> int:

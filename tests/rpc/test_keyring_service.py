@@ -162,6 +162,8 @@ async def test_nothing_changes_unless_the_configuration_lets_callers_manage_keys
         ("SetKeyState", {"key_id": "0" * 13 + "1"}, "INVALID_REQUEST", grpc.StatusCode.INVALID_ARGUMENT),
         ("SetKeyState", {"key_id": "x", "state": 2}, "INVALID_REQUEST", grpc.StatusCode.INVALID_ARGUMENT),
         ("SetKeyState", {"key_id": "0" * 13 + "1", "state": 9}, "INVALID_REQUEST", grpc.StatusCode.INVALID_ARGUMENT),
+        ("ListKeys", {"states": [1] * 100_000}, "INVALID_REQUEST", grpc.StatusCode.INVALID_ARGUMENT),
+        ("ListKeys", {"keyring": "a" * 1_000_000}, "INVALID_REQUEST", grpc.StatusCode.INVALID_ARGUMENT),
         ("ListKeys", {"states": [0]}, "INVALID_REQUEST", grpc.StatusCode.INVALID_ARGUMENT),
         ("ListKeys", {"page_size": 1001}, "INVALID_REQUEST", grpc.StatusCode.INVALID_ARGUMENT),
         ("ListKeyrings", {"page_size": 1001}, "INVALID_REQUEST", grpc.StatusCode.INVALID_ARGUMENT),
