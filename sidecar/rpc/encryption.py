@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -129,10 +128,10 @@ class EncryptionService(pb_grpc.EncryptionServiceServicer):
         response.row_errors.extend(settle(rows, failures, on_error))
 
     def _count_few(self, headers: Sequence[few.Header | None], answer: Sequence[bytes | RowFailure]) -> None:
-        by_key: Counter[str] = Counter()
+        by_key: dict[str, int] = {}
         for header, value in zip(headers, answer, strict=True):
             if header is not None and not isinstance(value, RowFailure):
-                by_key[header.key_id] += 1
+                by_key[header.key_id] = by_key.get(header.key_id, 0) + 1
                 self._traffic.count("decrypt", header.suite, 1, len(value))
         for key_id, values in by_key.items():
             self._usage.decrypted(key_id, values)

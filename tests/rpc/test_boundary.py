@@ -60,8 +60,8 @@ async def test_a_kms_providers_defect_reads_as_an_outage_without_its_text(tmp_pa
             kms.fail_wrap_with = RuntimeError(MARKED)
             refused = await refusal(it.caller.encrypt(values(b"v")))
             kms.fail_wrap_with = None
-            await it.caller.still_serves()
-    text = "the KMS provider fake failed"
+            await it.caller.serves_again()
+    text = "the KMS provider fake failed (RuntimeError)"
     assert refused == Refusal(grpc.StatusCode.UNAVAILABLE, "KMS_UNAVAILABLE", text)
     assert lines.of("kms_provider_defect")[0]["error"] == "RuntimeError"
     assert MARKED not in lines.text
