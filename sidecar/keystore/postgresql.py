@@ -134,9 +134,9 @@ class Postgresql:
             "timeout": self._timeout_seconds,
             # The last resort, for a server that answers nothing at all: its own limits come first.
             "command_timeout": 2 * self._timeout_seconds,
+            # Without its cache asyncpg gives statements no name.
             "statement_cache_size": 0,
             "prepared_statement_cache_size": 0,
-            "prepared_statement_name_func": lambda: "",
         }
 
     def _begin(self, connection: Connection) -> None:

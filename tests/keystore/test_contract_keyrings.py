@@ -160,19 +160,16 @@ async def test_a_count_stays_at_the_highest_that_can_be_stored(keystore: Keystor
 
 async def test_concurrent_counts_are_not_lost(opener: Opener) -> None:
     first, second = await opener(), await opener()
-    stored = [record(generation=generation) for generation in (1, 2, 3)]
+    stored = [record(generation=generation) for generation in range(1, 4)]
     for row in stored:
         await first.insert(row)
-    # Each in another order of data keys, which must not make two of them wait for each other.
+    forth = {row.key_id: used(3, 1) for row in stored}
+    # In the other order, which must not make two of them wait for each other.
+    back = dict(reversed(forth.items()))
     await asyncio.gather(
-        *(
-            (first, second)[i % 2].add_usage(
-                {row.key_id: used(3, 1) for row in (stored if i % 4 < 2 else stored[::-1])}
-            )
-            for i in range(10)
-        )
+        *(store.add_usage(usage) for _ in range(5) for store, usage in ((first, forth), (second, back)))
     )
-    found = await second.get_many(row.key_id for row in stored)
+    found = await second.get_many(forth)
     assert {(row.values_encrypted, row.values_decrypted) for row in found.values()} == {(30, 10)}
 
 

@@ -5,13 +5,14 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
 from sidecar.errors import KeystoreUnavailableError, StartupError
 from sidecar.keystore.factory import create
-from sidecar.keystore.port import KeyState
+from sidecar.keystore.port import KeyState, Usage
 from sidecar.keystore.postgresql import Postgresql
 from sidecar.keystore.postgresql_url import parse
 from sidecar.keystore.sql import SqlKeystore
@@ -43,6 +44,12 @@ async def keystore(postgres_url: str) -> AsyncIterator[SqlKeystore]:
 
 def database_of(url: str) -> str:
     return parse(url).database
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait, however long: the suite's limit for a test ends it."""
+    while not condition():
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
@@ -151,6 +158,30 @@ async def test_a_row_locked_by_another_is_unavailable_in_bounded_time_and_works_
         assert await keystore.get(stored.key_id) == stored
     await other.dispose()
     assert await keystore.set_state(stored.key_id, KeyState.ENABLED, at=CREATED_AT) is True
+
+
+async def test_counts_are_added_in_one_order_so_that_no_two_sidecars_wait_for_each_other(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    keystore = create(postgres_url, timeout_seconds=30)
+    await keystore.open(upgrade=True)
+    first, second = sorted((record(generation=1), record(generation=2)), key=lambda row: row.key_id)
+    for row in (first, second):
+        await keystore.insert(row)
+    used = Usage(1, 1, CREATED_AT, CREATED_AT)
+    lock = "SELECT 1 FROM data_keys WHERE key_id = '{}' FOR UPDATE NOWAIT"
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    other = Postgresql(parse(postgres_url)).engine()
+    async with other.connect() as connection, connection.begin():
+        await connection.exec_driver_sql(lock.format(first.key_id))
+        # Whoever came to the second data key first would hold it now, and wait for the other.
+        call = asyncio.create_task(keystore.add_usage({second.key_id: used, first.key_id: used}))
+        await asyncio.to_thread(until, lambda: postgres_server.sql(database_of(postgres_url), waiting) == ["1"])
+        await connection.exec_driver_sql(lock.format(second.key_id))
+    await call
+    await other.dispose()
+    assert {row.values_encrypted for row in await keystore.list_keys()} == {1}
+    await keystore.close()
 
 
 async def test_more_calls_than_connections_wait_for_their_turn(
