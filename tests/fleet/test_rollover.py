@@ -1,0 +1,94 @@
+"""Sidecars of a fleet meet a rollover at the same moment, on every keystore: one new data key, and all take it up.
+
+The bound is that of ``sidecar.keys.rollover``, on the fleet's own clock, which no slow machine can break.
+"""
+
+import asyncio
+
+import pytest
+
+from tests.fleet.conftest import KEYSTORES
+from tests.fleet.fleet import DAY, TTL, Fleet, Hand
+
+SIDECARS = 8
+WRAP_SECONDS = (0.02, 0.05)
+LEAD = 3_600.0
+"""Of a rollover that is due after a day."""
+
+
+@pytest.mark.parametrize("place", KEYSTORES, indirect=True)
+async def test_each_crossing_makes_one_generation_that_all_take_up_within_the_ttl(fleet: Fleet) -> None:
+    hands = [await fleet.start(f"sidecar-{number}", wrap_seconds=WRAP_SECONDS) for number in range(SIDECARS)]
+    await _all(hands, "begin")
+    await _until_all_encrypt_with(fleet, hands, 1)
+    generation = 1
+    for meet in (_with_expired_primaries, _in_the_background, _by_the_ttl_alone) * 2:
+        await meet(fleet, hands, generation)
+        generation += 1
+        await _until_all_encrypt_with(fleet, hands, generation)
+        await _all(hands, "pause")
+        await fleet.check(generation)
+        await _all(hands, "begin")
+    await _all(hands, "pause")
+    await fleet.verify(*hands)
+    await _followed_in_time(fleet)
+    ends = [await hand.do("rollovers") for hand in hands]
+    # One made each, whoever it was; and there were races, or this test has tried nothing.
+    assert sum(end.get("made", 0) for end in ends) == generation - 1
+    assert sum(end.get("lost_race", 0) for end in ends) > 0
+
+
+async def _with_expired_primaries(fleet: Fleet, hands: list[Hand], generation: int) -> None:
+    """All find their copy expired and the primary due, in one call."""
+    await _all(hands, "pause")
+    fleet.clock.advance(2 * DAY)
+    await _all(hands, "begin")
+
+
+async def _in_the_background(fleet: Fleet, hands: list[Hand], generation: int) -> None:
+    """All have a copy that lives on while they roll over."""
+    await _all(hands, "pause")
+    fleet.clock.advance(DAY - LEAD - 60)
+    await _all(hands, "encrypt")
+    await fleet.check(generation)
+    await _all(hands, "begin")
+    fleet.clock.advance(LEAD + 60)
+
+
+async def _by_the_ttl_alone(fleet: Fleet, hands: list[Hand], generation: int) -> None:
+    """Each has a moment of its own in the lead window; whoever has not come to it follows when its copy expires."""
+    await _all(hands, "pause")
+    fleet.clock.advance(DAY - LEAD - 60)
+    await _all(hands, "encrypt")
+    await _all(hands, "begin")
+    while len(await fleet.rows()) == generation:
+        # Never to the end of the window, at which all would be due: halfway to it each time.
+        born = (await fleet.rows())[-1].created_at
+        left = DAY - (fleet.clock.now() - born).total_seconds()
+        fleet.clock.advance(left / 2)
+        await asyncio.sleep(0.1)
+    await _all(hands, "pause")
+    fleet.clock.advance(TTL)
+    await _all(hands, "begin")
+
+
+async def _until_all_encrypt_with(fleet: Fleet, hands: list[Hand], generation: int) -> None:
+    async with asyncio.timeout(60):
+        while min(await asyncio.gather(*(hand.do("encrypt") for hand in hands))) < generation:
+            await asyncio.sleep(0.01)
+
+
+async def _followed_in_time(fleet: Fleet) -> None:
+    """No call that came a TTL after a data key was stored was encrypted by an older one."""
+    stored = {row.generation: row.created_at for row in await fleet.rows()}
+    for entry in fleet.acknowledged():
+        due = [
+            generation
+            for generation, at in stored.items()
+            if fleet.clock.date_of(entry.asked_at - TTL) >= at
+        ]
+        assert entry.generation >= max(due, default=0)
+
+
+async def _all(hands: list[Hand], what: str) -> None:
+    await asyncio.gather(*(hand.do(what) for hand in hands))
