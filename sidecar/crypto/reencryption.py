@@ -141,6 +141,8 @@ class _Work:
         return values, value_bytes
 
     def _column(self, used: list[Suite], unchanged: int) -> Column:
+        if unchanged == self._source.count:
+            return self._source
         one_shape = (self._source.width is None) == (self._plain.width is None)
         if len(used) == 1 and not unchanged and one_shape:
             return self._to.cipher.encrypt(self._plain, used[0], self._to.associated_data, self._random)
