@@ -36,7 +36,7 @@ async def race(url: str) -> None:
     """Make or find the table, insert generations, and print the numbers of those that this process won."""
     print("ready", flush=True)  # noqa: T201
     sys.stdin.readline()
-    keystore = from_url(url, timeout_seconds=20.0)
+    keystore = from_url(url, timeout_seconds=60.0)
     await keystore.open(upgrade=True)
     for generation in range(1, GENERATIONS + 1):
         if await keystore.insert(record(generation=generation)):

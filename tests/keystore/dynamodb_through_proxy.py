@@ -22,7 +22,7 @@ async def proxy(dynamodb: DynamoDb, aws_environment: pytest.MonkeyPatch) -> Asyn
 
 @pytest.fixture
 async def keystore(dynamodb: DynamoDb, proxy: DynamoDbProxy) -> AsyncIterator[DynamoDbKeystore]:
-    made = from_url(dynamodb.url)
+    made = from_url(dynamodb.url, timeout_seconds=60.0)
     await made.open(upgrade=True)
     proxy.called.clear()
     proxy.bodies.clear()
@@ -33,7 +33,7 @@ async def keystore(dynamodb: DynamoDb, proxy: DynamoDbProxy) -> AsyncIterator[Dy
 @pytest.fixture
 async def other(dynamodb: DynamoDb) -> AsyncIterator[DynamoDbKeystore]:
     """Another process's keystore on the same table, whose calls do not go through the proxy."""
-    made = from_url(dynamodb.url)
+    made = from_url(dynamodb.url, timeout_seconds=60.0)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("AWS_ENDPOINT_URL_DYNAMODB", dynamodb.endpoint)
         await made.open(upgrade=True)

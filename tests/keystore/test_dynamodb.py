@@ -156,7 +156,7 @@ async def test_every_read_is_consistent(
     await keystore.insert(stored)
     async with proxies.serve(dynamodb.endpoint) as proxy:
         aws_environment.setenv("AWS_ENDPOINT_URL_DYNAMODB", proxy.url)
-        watched = from_url(dynamodb.url)
+        watched = from_url(dynamodb.url, timeout_seconds=60.0)
         await watched.open()
         await watched.get(stored.key_id)
         await watched.primary("default")

@@ -1,6 +1,6 @@
 """What stands in the table, and what is said where it was damaged or moved."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,6 +11,8 @@ from sidecar.keystore.port import DataKeyRecord, KeyringRecord, KeyringSettings,
 from tests.keystore.dynamodb import DynamoDb
 from tests.keystore.records import CREATED_AT, record
 
+Change = Callable[[dict[str, Any], str, Any], Awaitable[None]]
+"""Sets a column of the item of a key behind the keystore's back; None removes it."""
 SCHEMA = {"pk": {"S": "schema"}, "sk": {"S": "-"}}
 
 
@@ -32,18 +34,21 @@ def pointer_to(stored: DataKeyRecord) -> dict[str, Any]:
     return {"pk": {"S": f"key#{stored.key_id}"}, "sk": {"S": "-"}}
 
 
-async def change(place: DynamoDb, key: dict[str, Any], column: str, value: Any) -> None:
-    """Set a column of an item behind the keystore's back; None removes it."""
-    expression = "REMOVE #column" if value is None else "SET #column = :value"
-    values = {} if value is None else {"ExpressionAttributeValues": {":value": value}}
-    async with place.client() as client:
-        await client.update_item(
-            TableName=place.table,
-            Key=key,
-            UpdateExpression=expression,
-            ExpressionAttributeNames={"#column": column},
-            **values,
-        )
+@pytest.fixture
+async def change(dynamodb: DynamoDb) -> AsyncIterator[Change]:
+    async with dynamodb.client() as client:
+
+        async def set_column(key: dict[str, Any], column: str, value: Any) -> None:
+            values = {} if value is None else {"ExpressionAttributeValues": {":value": value}}
+            await client.update_item(
+                TableName=dynamodb.table,
+                Key=key,
+                UpdateExpression="REMOVE #column" if value is None else "SET #column = :value",
+                ExpressionAttributeNames={"#column": column},
+                **values,
+            )
+
+        yield set_column
 
 
 async def test_an_item_is_what_a_table_of_this_version_holds(dynamodb: DynamoDb, keystore: DynamoDbKeystore) -> None:
@@ -136,12 +141,12 @@ KEYRING_DAMAGE: list[tuple[str, Any]] = [
 
 
 async def test_an_item_that_does_not_parse_is_a_corrupt_key_and_names_the_column(
-    dynamodb: DynamoDb, keystore: DynamoDbKeystore
+    change: Change, keystore: DynamoDbKeystore
 ) -> None:
     for keyring, (column, value) in DAMAGE.items():
         stored = record(keyring)
         await keystore.insert(stored)
-        await change(dynamodb, place_of(stored), column, value)
+        await change(place_of(stored), column, value)
         for read in (keystore.get(stored.key_id), keystore.list_keys(keyring)):
             with pytest.raises(CorruptKeyError, match=f"column {column}") as caught:
                 await read
@@ -162,37 +167,37 @@ async def test_a_data_key_that_was_moved_to_another_keyring_is_corrupt(
 
 
 async def test_a_pointer_that_leads_elsewhere_is_a_corrupt_key_and_not_an_unknown_one(
-    dynamodb: DynamoDb, keystore: DynamoDbKeystore
+    change: Change, keystore: DynamoDbKeystore
 ) -> None:
     stored = record()
     await keystore.insert(stored)
     await keystore.insert(record(generation=2))
     right = {"keyring": {"S": "default"}, "generation": {"N": "1"}}
     for column, value in ELSEWHERE:
-        await change(dynamodb, pointer_to(stored), column, value)
+        await change(pointer_to(stored), column, value)
         with pytest.raises(CorruptKeyError, match=stored.key_id):
             await keystore.get(stored.key_id)
-        await change(dynamodb, pointer_to(stored), column, right[column])
+        await change(pointer_to(stored), column, right[column])
     assert await keystore.get(stored.key_id) == stored
 
 
 async def test_a_generation_that_is_no_number_does_not_pass_for_the_newest(
-    dynamodb: DynamoDb, keystore: DynamoDbKeystore
+    change: Change, keystore: DynamoDbKeystore
 ) -> None:
     stored = record()
     await keystore.insert(stored)
     for wrong in ({"S": "many"}, {"N": "7"}, None):
-        await change(dynamodb, place_of(stored), "generation", wrong)
+        await change(place_of(stored), "generation", wrong)
         with pytest.raises(CorruptKeyError, match="column generation"):
             await keystore.newest_generation("default")
 
 
 async def test_a_keyring_that_does_not_parse_is_corrupt_and_names_the_column(
-    dynamodb: DynamoDb, keystore: DynamoDbKeystore
+    change: Change, keystore: DynamoDbKeystore
 ) -> None:
     for number, (column, value) in enumerate(KEYRING_DAMAGE):
         name = f"keyring-{number}"
         await keystore.save_keyring(KeyringRecord(name, CREATED_AT))
-        await change(dynamodb, {"pk": {"S": "keyrings"}, "sk": {"S": name}}, column, value)
+        await change({"pk": {"S": "keyrings"}, "sk": {"S": name}}, column, value)
         with pytest.raises(CorruptKeyError, match=f"column {column}"):
             await keystore.keyring(name)

@@ -25,7 +25,7 @@ async def proxy(dynamodb: DynamoDb, aws_environment: pytest.MonkeyPatch) -> Asyn
 
 
 async def opened_and_closed(url: str, *, upgrade: bool = False) -> None:
-    keystore = from_url(url)
+    keystore = from_url(url, timeout_seconds=60.0)
     await keystore.open(upgrade=upgrade)
     await keystore.close()
 
@@ -93,7 +93,7 @@ async def test_without_upgrade_an_empty_table_stays_empty(dynamodb: DynamoDb) ->
 
 
 async def test_an_upgrade_makes_a_table_that_is_paid_by_request_and_not_deleted_by_mistake(dynamodb: DynamoDb) -> None:
-    keystore = from_url(dynamodb.url)
+    keystore = from_url(dynamodb.url, timeout_seconds=60.0)
     assert await keystore.schema_version() == 0
     await opened_and_closed(dynamodb.url, upgrade=True)
     assert await keystore.schema_version() == dynamodb_schema.SCHEMA_VERSION
