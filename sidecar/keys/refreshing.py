@@ -8,72 +8,23 @@ import asyncio
 import heapq
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 from cachetools import TLRUCache
 
 from sidecar.errors import RETRYABLE, SidekeyError
 from sidecar.keys.clock import Clock
+from sidecar.keys.entries import Entry, Events
 from sidecar.keys.lifetime import Fetched, Lifetime
 from sidecar.keys.outage import OF_KEYSTORE, Outage, Pace, TokenBucket, fail_fast_seconds, fresh
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-_K = TypeVar("_K", contravariant=True)
-_V = TypeVar("_V", contravariant=True)
-
 _FIRST_RETRY_SECONDS = 1.0
 _LONGEST_RETRY_SECONDS = 30.0
 
 log = structlog.get_logger(__name__)
-
-
-class Events(Protocol[_K, _V]):
-    """What the cache tells of itself; called synchronously."""
-
-    def lookup(self, result: Literal["hit", "stale", "miss"]) -> None:
-        """An entry was asked for; ``stale``: it was served although its refresh met an outage."""
-        ...
-
-    def refreshed(self, key: _K) -> None:
-        """A refresh brought a new value."""
-        ...
-
-    def postponed(self, key: _K, value: _V, reason: str) -> None:
-        """A refresh met an outage or a defect: the entry goes on."""
-        ...
-
-    def refused(self, key: _K, value: _V, error: SidekeyError) -> None:
-        """A refresh met a permanent failure: the entry left."""
-        ...
-
-    def evicted(self, cause: Literal["capacity", "refused"]) -> None:
-        """An entry left before its expiry."""
-        ...
-
-    def size(self, entries: int) -> None:
-        """The number of entries changed."""
-        ...
-
-    def stale(self, entries: int) -> None:
-        """So many entries are past their TTL; told with each sweep."""
-        ...
-
-
-@dataclass(slots=True)
-class _Entry(Generic[V]):
-    value: V
-    refresh_at: float
-    expires_at: float
-    stale_at: float
-    """Its end, whatever happens."""
-    used_at: float | None = None
-    """When it was last asked for since it was fetched: only an entry in use is refreshed."""
-    carried: bool = False
-    """An outage has kept it from being refreshed: it may go on past its TTL."""
-    failed_refreshes: int = 0
 
 
 class RefreshingCache(Generic[K, V]):
@@ -103,7 +54,7 @@ class RefreshingCache(Generic[K, V]):
         self._refreshes = TokenBucket(pace.refreshes_per_second, clock)
         self._behind = False
         """The last sweep could not start all that was due: only sweeps refresh then, the most urgent first."""
-        self._entries: OrderedDict[K, _Entry[V]] = OrderedDict()
+        self._entries: OrderedDict[K, Entry[V]] = OrderedDict()
         """The least recently used first."""
         self._failures: TLRUCache[K, tuple[SidekeyError, float]] = TLRUCache(
             lifetime.max_entries, lambda _key, failure, _now: failure[1], clock.monotonic
@@ -213,14 +164,10 @@ class RefreshingCache(Generic[K, V]):
         self._events.size(0)
         self._events.stale(0)
 
-    def _alive(self, entry: _Entry[V], now: float) -> bool:
-        if now < entry.expires_at:
-            return True
-        if entry.used_at is None or now >= entry.stale_at or now >= entry.used_at + self._lifetime.ttl_seconds:
-            return False
-        return entry.carried or self._outage.covered(entry.expires_at)
+    def _alive(self, entry: Entry[V], now: float) -> bool:
+        return entry.is_alive(now, self._lifetime.ttl_seconds, self._outage)
 
-    def _living(self, key: K, now: float) -> _Entry[V] | None:
+    def _living(self, key: K, now: float) -> Entry[V] | None:
         entry = self._entries.get(key)
         if entry is not None and not self._alive(entry, now):
             del self._entries[key]
@@ -309,7 +256,7 @@ class RefreshingCache(Generic[K, V]):
         lifetime = self._lifetime
         life = lifetime.ttl_seconds * (1 - lifetime.jitter_fraction * self._jitter())
         refresh_after = min(life * lifetime.refresh_after_fraction, fetched.refresh_within_seconds)
-        entry = _Entry(fetched.value, since + refresh_after, since + life, since + lifetime.longest_seconds)
+        entry = Entry(fetched.value, since + refresh_after, since + life, since + lifetime.longest_seconds)
         now = self._clock.monotonic()
         self._entries.pop(key, None)
         if now < entry.expires_at:  # a fetch slower than the TTL answers those who waited for it and is not kept
@@ -320,7 +267,7 @@ class RefreshingCache(Generic[K, V]):
             self._entries[key] = entry
         self._events.size(len(self._entries))
 
-    def _refuse(self, key: K, error: SidekeyError, refreshed: _Entry[V] | None) -> None:
+    def _refuse(self, key: K, error: SidekeyError, refreshed: Entry[V] | None) -> None:
         """A permanent failure: the entry leaves at once, and the failure is remembered."""
         self._failures[key] = (error, self._clock.monotonic() + self._lifetime.failure_seconds)
         if refreshed is not None:
