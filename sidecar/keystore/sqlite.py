@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -13,6 +14,8 @@ from sidecar.errors import KeystoreUnavailableError, StartupError
 
 _CLOBBERED: Final = frozenset({"SQLITE_NOTADB", "SQLITE_CORRUPT"})
 _BUSY: Final = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED"})
+
+log = structlog.get_logger(__name__)
 
 
 class Sqlite:
@@ -23,6 +26,9 @@ class Sqlite:
         self._path = path
         self._max_connections = max_connections
         self._busy_seconds = busy_seconds
+        self._file: tuple[int, int] | None = None
+        """Device and inode of what was prepared."""
+        self._was_in_place = True
 
     def prepare(self, *, create: bool) -> bool:
         """Check the file, with ``create`` make it where there is none (mode 0600); blocks up to ``busy_seconds``.
@@ -54,8 +60,9 @@ class Sqlite:
             # No implicit transactions by the driver: ``_begin`` alone begins them, so that DDL is in them too.
             connect_args={"isolation_level": None, "timeout": self._busy_seconds},
         )
+        event.listen(engine.sync_engine, "do_connect", self._before_connect)
         event.listen(engine.sync_engine, "connect", _on_connect)
-        event.listen(engine.sync_engine, "begin", _begin)
+        event.listen(engine.sync_engine, "begin", self._begin)
         return engine
 
     def begin_upgrade(self, connection: Connection) -> None:
@@ -77,9 +84,47 @@ class Sqlite:
                 raise
             return True
         try:
-            return os.fstat(opened).st_size == 0
+            found = os.fstat(opened)
+            self._file = found.st_dev, found.st_ino
+            return found.st_size == 0
         finally:
             os.close(opened)
+
+    def _before_connect(self, *_arguments: Any) -> None:
+        self._check_place()
+
+    def _begin(self, connection: Connection) -> None:
+        self._check_place()
+        # Writers take the lock at once: one that began as a reader would fail, instead of wait, when it comes to write.
+        write = connection.get_execution_options().get("write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    def _check_place(self) -> None:
+        """Raise ``KeystoreUnavailableError`` where another file, or none, is in the place of the one that was prepared.
+
+        Open connections would go on with what nobody finds any more, and store new data keys there: lost with the last
+        connection, and with them whatever they had encrypted. A new connection would make an empty database, or take
+        the old log for the new file's.
+        """
+        if self._file is None:
+            return
+        try:
+            found = self._path.stat()
+        except OSError:
+            is_in_place = False
+        else:
+            is_in_place = self._file == (found.st_dev, found.st_ino)
+        if not is_in_place and self._was_in_place:
+            log.error(
+                "keystore_file_replaced",
+                path=str(self._path),
+                hint="stop all sidecars, put the keystore in its place with no -wal and -shm beside it, and start them",
+            )
+        self._was_in_place = is_in_place
+        if not is_in_place:
+            raise KeystoreUnavailableError(
+                f"the keystore {self._path} was moved, removed or replaced while it is open; restart the sidecar"
+            )
 
     def _make_wal(self) -> None:
         connection = sqlite3.connect(self._path, timeout=self._busy_seconds, isolation_level=None)
@@ -128,9 +173,3 @@ def _on_connect(connection: Any, _record: Any) -> None:
     # Text that is no UTF-8 is damage to one row: it comes through as text that no check lets pass, where the driver's
     # own error could not be told from an outage.
     connection.driver_connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-
-
-def _begin(connection: Connection) -> None:
-    # Writers take the lock at once: one that began as a reader would fail, instead of wait, when it comes to write.
-    write = connection.get_execution_options().get("write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
