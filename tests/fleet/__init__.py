@@ -1,1 +1,6 @@
-"""Suites of many sidecars together, and of keystores as large as a fleet makes them."""
+"""Tests of several processes on one keystore."""
+
+import pytest
+
+# Before it is imported, so that its checks say what they have found.
+pytest.register_assert_rewrite("tests.fleet.fleet")

@@ -1,4 +1,7 @@
-"""Fleets on each keystore. Seeds are drawn anew for each run, and printed where a test fails; ``SIDEKEY_SEED`` sets one."""
+"""Fleets on each keystore.
+
+Seeds are drawn anew for each test, and printed where it fails; ``SIDEKEY_SEED`` sets one.
+"""
 
 import os
 import secrets
@@ -9,10 +12,7 @@ from typing import Final
 
 import pytest
 
-# Before it is imported, so that its checks say what they have found.
-pytest.register_assert_rewrite("tests.fleet.fleet")
-
-from tests.fleet.fleet import Fleet  # noqa: E402
+from tests.fleet.fleet import Fleet
 from tests.fleet.nursery import Nursery
 from tests.keystore.dynamodb import DynamoDb, aws_environment, dynamodb, dynamodb_server
 from tests.keystore.postgres import postgres_server, postgres_url

@@ -72,9 +72,7 @@ class Fleet:
         seed: of whatever is drawn.
     """
 
-    def __init__(
-        self, nursery: Nursery, directory: Path, url: str, environment: Mapping[str, str], seed: int
-    ) -> None:
+    def __init__(self, nursery: Nursery, directory: Path, url: str, environment: Mapping[str, str], seed: int) -> None:
         self._nursery = nursery
         self._directory = directory
         self.url = url

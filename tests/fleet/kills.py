@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import pytest
+from _pytest.mark import ParameterSet
+
 from tests.fleet.points import COMMITTING
 
-ROUNDS: Final = 20
-"""Kills of one test: each has a keystore of its own, that a kill leaves to the next."""
 _TIMES: Final = 10 if os.environ.get("SIDEKEY_SOAK") == "1" else 1
 
 
@@ -25,16 +26,22 @@ class Kill:
     """In [0, 1): the moment, as a fraction of the time that the whole takes."""
 
 
-def cases(tests_of: dict[str, int]) -> list[tuple[str, int]]:
-    """Keystores and numbers of tests, for parametrization; ``tests_of``: how many tests each keystore has."""
-    return [(keystore, number) for keystore, tests in tests_of.items() for number in range(tests * _TIMES)]
+def cases(**tests: int) -> list[ParameterSet]:
+    """The keystores for parametrization, each as often as there are to be tests of it."""
+    return [
+        pytest.param(keystore, id=f"{keystore}-{number}")
+        for keystore, most in tests.items()
+        for number in range(most * _TIMES)
+    ]
 
 
-def kills(points: Sequence[str], keystore: str, chance: random.Random, *, most_passes: int = 1) -> Iterator[Kill]:
+def kills(
+    points: Sequence[str], keystore: str, chance: random.Random, *, count: int, most_passes: int = 1
+) -> Iterator[Kill]:
     """The kills of one test: half of them at drawn moments, the others at each of the points in turn."""
     known = [point for point in points if point != COMMITTING or not keystore.startswith("dynamodb")]
     first = chance.randrange(len(known))
-    for number in range(ROUNDS):
+    for number in range(count):
         if number % 2:
             yield Kill(known[(first + number // 2) % len(known)], passes=chance.randint(1, most_passes))
         else:

@@ -1,4 +1,4 @@
-"""Starts processes in no time: a parent that has imported everything once, and forks a worker for each that is asked for.
+"""Starts processes in no time: a parent that has imported everything once, and forks a worker whenever it is asked to.
 
 ``Nursery`` is the test's end; ``python -m tests.fleet.nursery FD`` is the parent, which holds no thread, event loop or
 connection when it forks. Each worker has a stream to the test of its own, whose end says that the worker has ended.
@@ -73,30 +73,23 @@ def _serve(requests: socket.socket) -> None:
         if pid == 0:
             requests.close()
             _live(socket.socket(fileno=descriptors[0]), request)
+            return
         os.close(descriptors[0])
         requests.send(str(pid).encode())
 
 
 def _live(stream: socket.socket, spec: dict[str, Any]) -> None:
     """A worker, from its birth to its end."""
-    from tests.fleet import worker
+    from tests.fleet.worker import run
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    code = 1
-    try:
-        worker.run(stream, spec)
-        code = 0
-    except BaseException:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
+    run(stream, spec)
 
 
 if __name__ == "__main__":
-    from tests.fleet import preloading
+    from tests.fleet.preloading import preload
 
-    preloading.preload()
+    preload()
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=int(sys.argv[1])) as requests_of_the_test:

@@ -12,6 +12,8 @@ from tests.fleet.kills import Kill, cases, kills
 from tests.fleet.points import OF_A_REWRAP
 from tests.kms.moto import MotoKms
 
+KILLS = 10
+"""Of one test, whose keystore each leaves to the next."""
 DATA_KEYS = 5
 _MOST_PASSES = 4
 """Of a point that a rewrap passes for each data key."""
@@ -20,8 +22,8 @@ Plugins = Mapping[str, Mapping[str, Any]]
 
 
 @pytest.fixture
-async def ways(fleet: Fleet, moto_kms: MotoKms, moto_server: str, number: int) -> tuple[Plugins, Plugins]:
-    """Two configurations that each wrap where the other's data keys come from: by turns local and AWS, and AWS alone."""
+async def ways(fleet: Fleet, moto_kms: MotoKms, moto_server: str, others: str) -> tuple[Plugins, Plugins]:
+    """Two configurations: each wraps under AWS or ``others``, and unwraps what the other one has wrapped."""
     fleet.environment |= {
         "AWS_ENDPOINT_URL_KMS": moto_server,
         "AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST",
@@ -29,7 +31,7 @@ async def ways(fleet: Fleet, moto_kms: MotoKms, moto_server: str, number: int) -
         "AWS_EC2_METADATA_DISABLED": "true",
     }
     wraps, unwraps = {"isKms": True}, {"isKms": False, "formerKms": True}
-    if number % 2 == 0:
+    if others == "local":
         return {"aws": moto_kms.settings(**unwraps)}, {"aws": moto_kms.settings(**wraps)}
     other = (await moto_kms.client.create_key())["KeyMetadata"]["KeyId"]
     a, b = ({"keyId": key_id} for key_id in (moto_kms.key_id, other))
@@ -39,11 +41,10 @@ async def ways(fleet: Fleet, moto_kms: MotoKms, moto_server: str, number: int) -
     )
 
 
-@pytest.mark.parametrize(
-    ("place", "number"), cases({"sqlite": 1, "postgres": 1, "dynamodb": 1}), indirect=["place"]
-)
+@pytest.mark.parametrize("others", ["local", "AWS"])
+@pytest.mark.parametrize("place", cases(sqlite=1, postgres=1, dynamodb=1), indirect=True)
 async def test_a_kill_in_a_rewrap_leaves_every_data_key_whole_and_the_rest_to_the_next(
-    fleet: Fleet, ways: tuple[Plugins, Plugins], number: int
+    fleet: Fleet, ways: tuple[Plugins, Plugins]
 ) -> None:
     here, there = ways
     witness = await fleet.start("witness", plugins=here)
@@ -52,7 +53,7 @@ async def test_a_kill_in_a_rewrap_leaves_every_data_key_whole_and_the_rest_to_th
         if generation < DATA_KEYS:
             await witness.do("rotate")
     seconds = await _seconds_of_a_rewrap(fleet, there)
-    for round_, kill in enumerate(kills(OF_A_REWRAP, fleet.url, fleet.chance, most_passes=_MOST_PASSES)):
+    for round_, kill in enumerate(kills(OF_A_REWRAP, fleet.url, fleet.chance, count=KILLS, most_passes=_MOST_PASSES)):
         plugins = here if round_ % 2 == 0 else there
         (before,) = {row.kek_id for row in await fleet.rows()}
         victim = await fleet.start(f"victim-{round_}", plugins=plugins, point=kill.point, passes=kill.passes)

@@ -20,12 +20,12 @@ LEAD = 3_600.0
 async def test_each_crossing_makes_one_generation_that_all_take_up_within_the_ttl(fleet: Fleet) -> None:
     hands = [await fleet.start(f"sidecar-{number}", wrap_seconds=WRAP_SECONDS) for number in range(SIDECARS)]
     await _all(hands, "begin")
-    await _until_all_encrypt_with(fleet, hands, 1)
+    await _until_all_encrypt_with(hands, 1)
     generation = 1
     for meet in (_with_expired_primaries, _in_the_background, _by_the_ttl_alone) * 2:
         await meet(fleet, hands, generation)
         generation += 1
-        await _until_all_encrypt_with(fleet, hands, generation)
+        await _until_all_encrypt_with(hands, generation)
         await _all(hands, "pause")
         await fleet.check(generation)
         await _all(hands, "begin")
@@ -41,6 +41,7 @@ async def test_each_crossing_makes_one_generation_that_all_take_up_within_the_tt
 async def _with_expired_primaries(fleet: Fleet, hands: list[Hand], generation: int) -> None:
     """All find their copy expired and the primary due, in one call."""
     await _all(hands, "pause")
+    await fleet.check(generation)
     fleet.clock.advance(2 * DAY)
     await _all(hands, "begin")
 
@@ -72,21 +73,18 @@ async def _by_the_ttl_alone(fleet: Fleet, hands: list[Hand], generation: int) ->
     await _all(hands, "begin")
 
 
-async def _until_all_encrypt_with(fleet: Fleet, hands: list[Hand], generation: int) -> None:
+async def _until_all_encrypt_with(hands: list[Hand], generation: int) -> None:
     async with asyncio.timeout(60):
         while min(await asyncio.gather(*(hand.do("encrypt") for hand in hands))) < generation:
-            await asyncio.sleep(0.01)
+            await _all(hands, "pause")
+            await _all(hands, "begin")
 
 
 async def _followed_in_time(fleet: Fleet) -> None:
     """No call that came a TTL after a data key was stored was encrypted by an older one."""
     stored = {row.generation: row.created_at for row in await fleet.rows()}
     for entry in fleet.acknowledged():
-        due = [
-            generation
-            for generation, at in stored.items()
-            if fleet.clock.date_of(entry.asked_at - TTL) >= at
-        ]
+        due = [generation for generation, at in stored.items() if fleet.clock.date_of(entry.asked_at - TTL) >= at]
         assert entry.generation >= max(due, default=0)
 
 

@@ -12,20 +12,18 @@ from tests.fleet.fleet import DAY, Fleet, Hand
 from tests.fleet.kills import Kill, cases, kills
 from tests.fleet.points import OF_A_ROLLOVER
 
+KILLS = 20
+"""Of one test, whose keystore each leaves to the next."""
 WRAP_SECONDS = (0.0, 0.004)
 
 
-@pytest.mark.parametrize(
-    ("place", "number"), cases({"sqlite": 3, "postgres": 3, "dynamodb": 2}), indirect=["place"]
-)
-async def test_a_kill_in_a_rollover_loses_nothing_that_was_acknowledged(fleet: Fleet, number: int) -> None:
+@pytest.mark.parametrize("place", cases(sqlite=3, postgres=3, dynamodb=2), indirect=True)
+async def test_a_kill_in_a_rollover_loses_nothing_that_was_acknowledged(fleet: Fleet) -> None:
     witness = await fleet.start("witness", wrap_seconds=WRAP_SECONDS)
     await witness.do("encrypt")
     generation, seconds = 2, await _seconds_of_a_rollover(fleet, witness)
-    for round_, kill in enumerate(kills(OF_A_ROLLOVER, fleet.url, fleet.chance)):
-        victim = await fleet.start(
-            f"victim-{round_}", point=kill.point, passes=kill.passes, wrap_seconds=WRAP_SECONDS
-        )
+    for round_, kill in enumerate(kills(OF_A_ROLLOVER, fleet.url, fleet.chance, count=KILLS)):
+        victim = await fleet.start(f"victim-{round_}", point=kill.point, passes=kill.passes, wrap_seconds=WRAP_SECONDS)
         # Cold: it was started after the last kill, and reads what that has left.
         await fleet.verify(victim)
         assert await victim.do("encrypt") == generation

@@ -5,6 +5,7 @@ at once, before it goes on.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -137,10 +138,10 @@ class Worker:
         """Encrypt no more, and let what was begun in the background come to its end."""
         if self._encrypting is not None:
             self._encrypting.cancel()
-            (end,) = await asyncio.gather(self._encrypting, return_exceptions=True)
+            # Whatever else has ended it before ends this worker too.
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._encrypting
             self._encrypting = None
-            if not isinstance(end, asyncio.CancelledError):
-                raise end
         while fetches := [task for task in asyncio.all_tasks() if task.get_name() == "sidekey-fetch"]:
             await asyncio.wait(fetches)
 
