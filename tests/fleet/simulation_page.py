@@ -21,7 +21,7 @@ PRICE: Final = 0.03
 MONTH_DAYS: Final = 30
 _HOUR: Final = 3600.0
 _HEAD: Final = (
-    "| fleet | KMS requests a day, by the formula | simulated | a month | keystore reads a day | writes a day |",
+    "| sidecars by keyrings | KMS requests a day by the formula | simulated | a month | keystore reads | writes |",
     "|---|---|---|---|---|---|",
 )
 
