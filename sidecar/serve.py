@@ -31,6 +31,7 @@ from sidecar.keys.rewrapping import Rewrapping
 from sidecar.keys.upkeep import Upkeep
 from sidecar.keys.usage import UsageCounts
 from sidecar.keys.wrapping import Wrapper, WrappingKeys
+from sidecar.keystore.factory import upgrades_itself
 from sidecar.keystore.port import Keystore
 from sidecar.keystore.watched import WatchedKeystore
 from sidecar.kms.port import Kms
@@ -187,7 +188,8 @@ class Sidecar:
             StartupError: something cannot be opened; call ``close`` all the same.
         """
         make_data_dir(self._config)
-        await self._keystore.open(upgrade=True)
+        # A shared keystore is upgraded by who runs the fleet, when they mean to: sidecars of two versions may share it.
+        await self._keystore.open(upgrade=upgrades_itself(self._config.keystore.url))
         await self.wrapping_keys.open()
         addresses = await self._rpc.start()
         http_address = None
@@ -223,6 +225,8 @@ class Sidecar:
 
     async def _probe(self) -> None:
         await probe(self.wrapping_keys, self._keystore, self._probe_keyring)
+        if not self._readiness.in_trouble:
+            self._keyrings.trouble_is_over()
 
     def _state(self) -> tuple[bool, Mapping[str, str]]:
         """For the HTTP side: whether calls are answered, and named checks."""

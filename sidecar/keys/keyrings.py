@@ -92,10 +92,8 @@ class Keyrings:
         self._corrupt = metrics.corrupt_data_keys
         # Apart: what the KMS does to data keys says nothing of how the keystore finds primaries.
         of_keys, of_wraps, of_primaries, of_lists = (Outage(pace.retries_per_second, clock, jitter) for _ in range(4))
-        self._data_keys = make_data_keys(
-            GatheringKeystore(keystore),
-            SparingWrapper(wrapper, of_wraps, of_keys, max_calls=max_calls, wait_seconds=wait_seconds),
-        )
+        self._wrapper = SparingWrapper(wrapper, of_wraps, of_keys, max_calls=max_calls, wait_seconds=wait_seconds)
+        self._data_keys = make_data_keys(GatheringKeystore(keystore), self._wrapper)
         self._events = DataKeyEvents(metrics, clock)
         self._keys: RefreshingCache[str, DataKey] = RefreshingCache(
             self._load, lifetime, clock, self._events, jitter, of_keys, pace
@@ -205,6 +203,12 @@ class Keyrings:
         self._lists.forget(keyring)
         if key_id is not None:
             self._keys.forget(key_id)
+
+    def trouble_is_over(self) -> None:
+        """Called when the keystore and the KMSs have answered a probe: no call fails for what others met before it."""
+        self._wrapper.trouble_is_over()
+        for cache in (self._keys, self._primaries, self._lists):
+            cache.trouble_is_over()
 
     def sweep(self) -> None:
         """Called now and then: refreshes what is in use ahead of its expiry, and drops what has expired."""

@@ -95,9 +95,9 @@ class RefreshingCache(Generic[K, V]):
         if value is not None:
             return value
         self._events.lookup("miss")
-        known = self._failures.get(key)
+        known = self._known_failure(key)
         if known is not None:
-            raise fresh(known[0])
+            raise fresh(known)
         if key not in self._flights:
             # Of the keystore alone: the KMS is spared where it is called, for most keys that are asked for in its
             # outage by mistake or for the first time are found to be unknown or disabled without it.
@@ -130,6 +130,13 @@ class RefreshingCache(Generic[K, V]):
         self._flights.pop(key, None)
         self._entries.pop(key, None)
         self._events.size(len(self._entries))
+
+    def trouble_is_over(self) -> None:
+        """What failed for now may be fetched again at once: somebody has asked, and was answered."""
+        self._outage.succeeded()
+        for key in list(self._failures):
+            if isinstance(self._known_failure(key), RETRYABLE):
+                self._failures.pop(key, None)
 
     def sweep(self) -> None:
         """Drop what has expired, and start refreshes that are due for entries in use, the most urgent first.
@@ -173,6 +180,13 @@ class RefreshingCache(Generic[K, V]):
             del self._entries[key]
             return None
         return entry
+
+    def _known_failure(self, key: K) -> SidekeyError | None:
+        # One look: between asking whether it is there and taking it, it may expire.
+        try:
+            return self._failures[key][0]
+        except KeyError:
+            return None
 
     def _look_through(self, now: float) -> tuple[list[tuple[float, K]], int]:
         """Drop the dead; those that want a refresh with the moment of their end, and how many are past their TTL."""

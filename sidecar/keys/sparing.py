@@ -59,6 +59,10 @@ class SparingWrapper:
                 )
                 raise
 
+    def trouble_is_over(self) -> None:
+        """Wraps may be called for again at once."""
+        self._wraps.succeeded()
+
     @contextlib.asynccontextmanager
     async def _turn(self, key_id: str, outage: Outage) -> AsyncIterator[None]:
         """For one call; a failure in it that may pass begins an outage, or goes on with one."""

@@ -382,3 +382,17 @@ def test_what_began_before_an_outage_ended_says_nothing_of_the_time_after_it() -
     assert not outage.lasts
     outage.failed(KmsUnavailableError("away"), outage.number)
     assert outage.lasts
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+async def test_after_a_probe_that_was_answered_no_call_fails_for_what_others_met(outage: Trouble) -> None:
+    world, key_ids = await reader_of_many(pace=Pace(1.0, 200.0))
+    outage(world, True)
+    await world.keyrings.for_decryption(key_ids, None)
+    with pytest.raises(SidekeyError):
+        await world.keyrings.primary("other")
+    outage(world, False)
+    world.keyrings.trouble_is_over()
+    found = await world.keyrings.for_decryption(key_ids, None)
+    assert all(isinstance(cipher, DataKeyCipher) for cipher in found.values())
+    assert (await world.keyrings.primary("other")).generation == 1
