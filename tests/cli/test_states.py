@@ -10,9 +10,9 @@ from tests.cli.terminal import OnTerminal
 from tests.keystore.records import record
 
 NOW = datetime.now(UTC)
-OLD = record("pay", 1, created_at=NOW - timedelta(days=400), state=KeyState.DISABLED)
-ENABLED = record("pay", 2, created_at=NOW - timedelta(days=300))
-PRIMARY = record("pay", 3, created_at=NOW - timedelta(days=200))
+OLD = record("pay", 1, key_id="01010101010101", created_at=NOW - timedelta(days=400), state=KeyState.DISABLED)
+ENABLED = record("pay", 2, key_id="02020202020202", created_at=NOW - timedelta(days=300))
+PRIMARY = record("pay", 3, key_id="03030303030303", created_at=NOW - timedelta(days=200))
 USAGE = {
     OLD.key_id: Usage(1234, 56789, NOW - timedelta(days=390), NOW - timedelta(days=3, hours=2, seconds=5)),
     ENABLED.key_id: Usage(1, 1, NOW - timedelta(days=290), NOW - timedelta(days=31)),

@@ -78,8 +78,8 @@ REFUSED: dict[str, tuple[Prepare, str]] = {
     ),
     "a linked wrapping key": (_linked_kek, r"the wrapping key \S+/kek is a symbolic link; give .*"),
     "a newer keystore": (
-        _keystore(_VERSION, "INSERT INTO schema_version VALUES (2)"),
-        r"the keystore has schema version 2, and this sidecar knows versions up to 1; upgrade the sidecar",
+        _keystore(_VERSION, "INSERT INTO schema_version VALUES (99)"),
+        r"the keystore has schema version 99, and this sidecar knows versions up to 2; upgrade the sidecar",
     ),
     "a keystore of another program": (
         _keystore("CREATE TABLE users (name TEXT)"),
