@@ -103,6 +103,7 @@ class Fleet:
         point: str | None = None,
         passes: int = 1,
         wrap_seconds: tuple[float, float] = (0.0, 0.0),
+        keystore_seconds: tuple[float, float] = (0.0, 0.0),
     ) -> Hand:
         """A new worker.
 
@@ -110,6 +111,7 @@ class Fleet:
             plugins: of its configuration; none: the local wrapping key.
             point: where it ends itself once armed, at which of its ``passes``.
             wrap_seconds: between which bounds its wraps take longer.
+            keystore_seconds: between which bounds its calls to the keystore take longer.
         """
         path = self._directory / f"{name}.ledger"
         path.touch()
@@ -122,6 +124,7 @@ class Fleet:
             "point": point,
             "passes": passes,
             "wrap_seconds": wrap_seconds,
+            "keystore_seconds": keystore_seconds,
             "seed": self.chance.getrandbits(64),
         }
         pid, stream = self._nursery.start(spec)

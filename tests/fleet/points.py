@@ -71,11 +71,20 @@ class Points:
 
 
 class PointedKeystore(ForwardingKeystore):
-    """A keystore whose writes of data keys have points."""
+    """A keystore that is as far away as it is told to be, and whose writes of data keys have points."""
 
-    def __init__(self, keystore: Keystore, points: Points) -> None:
+    def __init__(
+        self, keystore: Keystore, points: Points, *, seconds: tuple[float, float], chance: random.Random
+    ) -> None:
+        """``seconds``: between which bounds every call takes longer."""
         super().__init__(keystore)
         self._points = points
+        self._seconds = seconds
+        self._chance = chance
+
+    async def _asked(self, answer: Awaitable[_T]) -> _T:
+        await asyncio.sleep(self._chance.uniform(*self._seconds))
+        return await answer
 
     async def insert(self, record: DataKeyRecord) -> bool:
         """As the port."""

@@ -4,6 +4,7 @@ The bound is that of ``sidecar.keys.rollover``, on the fleet's own clock, which 
 """
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -11,14 +12,14 @@ from tests.fleet.conftest import KEYSTORES
 from tests.fleet.fleet import DAY, TTL, Fleet, Hand
 
 SIDECARS = 8
-WRAP_SECONDS = (0.02, 0.05)
+LATENCIES: dict[str, Any] = {"wrap_seconds": (0.0, 0.05), "keystore_seconds": (0.0, 0.02)}
 LEAD = 3_600.0
 """Of a rollover that is due after a day."""
 
 
 @pytest.mark.parametrize("place", KEYSTORES, indirect=True)
 async def test_each_crossing_makes_one_generation_that_all_take_up_within_the_ttl(fleet: Fleet) -> None:
-    hands = [await fleet.start(f"sidecar-{number}", wrap_seconds=WRAP_SECONDS) for number in range(SIDECARS)]
+    hands = [await fleet.start(f"sidecar-{number}", **LATENCIES) for number in range(SIDECARS)]
     await _all(hands, "begin")
     await _until_all_encrypt_with(hands, 1)
     generation = 1

@@ -74,7 +74,9 @@ class Worker:
         self._ledger = Ledger(Path(spec["ledger"]))
         self._metrics = Metrics()
         self._points = Points(spec["point"], spec["passes"], chance)
-        self._keystore = PointedKeystore(keystore_of(config), self._points)
+        self._keystore = PointedKeystore(
+            keystore_of(config), self._points, seconds=spec["keystore_seconds"], chance=chance
+        )
 
         def pointed(kmses: dict[str, Kms]) -> dict[str, Kms]:
             return {
