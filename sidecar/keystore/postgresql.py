@@ -61,6 +61,8 @@ class Postgresql:
     logs.
     """
 
+    writes_at_once: Final = None
+
     def __init__(self, url: PostgresqlUrl, *, max_connections: int = 4, timeout_seconds: float = 5.0) -> None:
         """``timeout_seconds`` bounds each statement, and each wait for a lock, a new connection and a free one."""
         self._url = url

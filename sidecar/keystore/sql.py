@@ -26,6 +26,11 @@ _IDS_A_QUERY: Final = 1024
 class Database(Protocol):
     """What differs from one SQL database to the next."""
 
+    @property
+    def writes_at_once(self) -> int | None:
+        """How many transactions that write it is to be given at one time; None: as many as there are connections."""
+        ...
+
     def prepare(self, *, create: bool) -> bool:
         """Make (with ``create``) or check what must be there before a connection is; may block, in bounded time.
 
@@ -192,7 +197,11 @@ class SqlKeystore:
         _silence_library_logs()
         if not await asyncio.to_thread(self._database.prepare, create=create):
             return None
-        return Transactions(self._database.engine(), timeout_seconds=self._timeout_seconds)
+        return Transactions(
+            self._database.engine(),
+            timeout_seconds=self._timeout_seconds,
+            writes_at_once=self._database.writes_at_once,
+        )
 
     async def _version(self, transactions: Transactions) -> int:
         async def work(connection: AsyncConnection) -> int:

@@ -21,6 +21,9 @@ log = structlog.get_logger(__name__)
 class Sqlite:
     """A keystore's database in one file, safe against a second process and against a kill at any moment."""
 
+    writes_at_once: Final = 1
+    """There is one lock, and SQLite gives it to whoever happens to try when it is free: some would wait too long."""
+
     def __init__(self, path: Path, *, max_connections: int = 4, busy_seconds: float = 3.0) -> None:
         """``busy_seconds`` bounds each wait for a lock, and for a free connection."""
         self._path = path

@@ -1,7 +1,8 @@
 """Transactions of an SQL keystore: bounded in time, run to their end, with foreign exceptions stopped here."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 import structlog
@@ -25,9 +26,11 @@ class Transactions:
     works nor closes. The database's own limits (lock, pool and statement timeouts) end what would hang.
     """
 
-    def __init__(self, engine: AsyncEngine, *, timeout_seconds: float) -> None:
+    def __init__(self, engine: AsyncEngine, *, timeout_seconds: float, writes_at_once: int | None = None) -> None:
+        """``writes_at_once``: so many transactions that write run at one time, the others in turn; None: all."""
         self._engine = engine
         self._timeout_seconds = timeout_seconds
+        self._write_turns = None if writes_at_once is None else asyncio.Semaphore(writes_at_once)
         self._running: set[asyncio.Task[object]] = set()
 
     async def run(
@@ -58,7 +61,7 @@ class Transactions:
 
     async def _transact(self, work: Callable[[AsyncConnection], Awaitable[_T]], write: bool, refusal: Refusal) -> _T:
         try:
-            async with self._engine.connect() as plain:
+            async with self._turn(write), self._engine.connect() as plain:
                 connection = await plain.execution_options(write=write)
                 async with connection.begin():
                     return await work(connection)
@@ -66,6 +69,18 @@ class Transactions:
             raise
         except Exception as error:  # noqa: BLE001 - foreign: its text may hold SQL, addresses and rows
             raise refusal(error) or _unavailable(error) from None
+
+    @asynccontextmanager
+    async def _turn(self, write: bool) -> AsyncIterator[None]:
+        if self._write_turns is None or not write:
+            yield
+            return
+        async with asyncio.timeout(self._timeout_seconds):
+            await self._write_turns.acquire()
+        try:
+            yield
+        finally:
+            self._write_turns.release()
 
 
 def _unavailable(error: Exception) -> KeystoreUnavailableError:

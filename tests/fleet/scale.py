@@ -106,6 +106,11 @@ class Telling:
         self._database = database
         self.done: list[Work] = []
 
+    @property
+    def writes_at_once(self) -> int | None:
+        """As ``Database``."""
+        return self._database.writes_at_once
+
     def taken(self) -> list[Work]:
         """What was done since the last call."""
         done, self.done = self.done, []
