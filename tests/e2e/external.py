@@ -1,0 +1,78 @@
+"""Sidecars in the test's process, with clocks of its own, on a keystore that the test changes from outside as well."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sidecar.config import load
+from sidecar.keystore.factory import create
+from sidecar.kms.port import Kms
+from sidecar.serve import Sidecar
+from tests.fakes.clock import FakeClock
+from tests.keystore.postgres import PostgresServer
+from tests.rpc.running import Running, connected
+
+TTL = 6.0
+REFRESH = 0.8 * TTL
+"""After so long what is in use is refreshed, and not expired yet."""
+FORGOTTEN = 5.0
+"""For so long a permanent failure is remembered."""
+SETTINGS: dict[str, Any] = {
+    "keyrings": {"*": {}},
+    "cache.ttlSeconds": TTL,
+    "cache.jitterFraction": 0.0,
+    "cache.unknownKeySeconds": FORGOTTEN,
+    "server.http": "127.0.0.1:0",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A keystore's database, and how to run a statement in it that no sidecar would."""
+
+    url: str
+    execute: Callable[[str], list[str]]
+
+    def count(self, what: str = "true") -> int:
+        """Data keys for which it holds."""
+        (count,) = self.execute(f"SELECT count(*) FROM data_keys WHERE {what}")  # noqa: S608 - of a test
+        return int(count)
+
+
+def in_sqlite(path: Path) -> Place:
+    """A new SQLite keystore."""
+
+    def execute(statement: str) -> list[str]:
+        with closing(sqlite3.connect(path)) as database:
+            rows = database.execute(statement).fetchall()
+            database.commit()
+        return ["|".join(map(str, row)) for row in rows]
+
+    return Place(f"sqlite:///{path}", execute)
+
+
+def in_postgres(server: PostgresServer) -> Place:
+    """A new PostgreSQL keystore."""
+    database = server.new_database()
+    return Place(server.url(database), lambda statement: server.sql(database, statement))
+
+
+@asynccontextmanager
+async def at_work(data_dir: Path, place: Place, kms: Kms, clock: FakeClock, **settings: Any) -> AsyncIterator[Running]:
+    """A sidecar that serves; ``settings`` by dotted path with ``_`` for the dot."""
+    flags = {"dataDir": str(data_dir), "keystore.url": place.url, **SETTINGS}
+    flags |= {name.replace("_", "."): value for name, value in settings.items()}
+    keystore = create(place.url)
+    await keystore.open(upgrade=True)
+    await keystore.close()
+    sidecar = Sidecar(load(None, {}, flags), kms=kms, clock=clock)
+    try:
+        addresses, http = await sidecar.start()
+        assert http is not None
+        async with connected(addresses[0]) as caller:
+            yield Running(sidecar, caller, addresses[0], http)
+    finally:
+        await sidecar.close()
