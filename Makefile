@@ -27,8 +27,9 @@ run: $(VENV)/.demo  ## Serve in the foreground, on .run/sidekey.sock
 test: $(VENV)/.dev  ## Run all tests
 	@$(BIN)/python -m pytest
 
-soak: $(VENV)/.dev  ## Ten minutes of load with cancelled calls and short deadlines, watching memory
+soak: $(VENV)/.dev  ## Ten minutes of load that watches memory, then thousands of kills and races of fleets
 	@$(BIN)/python -m bench soak --minutes 10
+	@SIDEKEY_SOAK=1 $(BIN)/python -m pytest tests/fleet
 
 lint: $(VENV)/.dev $(VENV)-protos/.done  ## Check style, types, the direction of imports, the contract and its stubs
 	@$(BIN)/ruff format --check --quiet .

@@ -34,8 +34,8 @@ class Points:
         self._left = passes
         self._chance = chance
         self.armed = False
-        self.writing = False
-        """Whether a write that has points is under way: others commit as well."""
+        self._writes = 0
+        """Writes under way that have points: others commit as well."""
 
     def passed(self, name: str) -> None:
         """Here is the point of this name."""
@@ -48,7 +48,7 @@ class Points:
     async def written(self, write: Awaitable[_T]) -> _T:
         """Go through the points of a write."""
         self.passed("writing")
-        self.writing = True
+        self._writes += 1
         under_way = asyncio.ensure_future(write)
         if self._name == SENT:
             await asyncio.sleep(self._chance.uniform(0, _LONGEST_WRITE_SECONDS))
@@ -56,7 +56,7 @@ class Points:
         try:
             answer = await under_way
         finally:
-            self.writing = False
+            self._writes -= 1
         self.passed("written")
         return answer
 
@@ -64,7 +64,7 @@ class Points:
         """Know of every transaction of this process that is about to be committed."""
 
         def committing(_connection: Connection) -> None:
-            if self.writing:
+            if self._writes:
                 self.passed(COMMITTING)
 
         event.listen(Engine, "commit", committing)

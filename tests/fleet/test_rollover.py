@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.fleet.conftest import KEYSTORES
 from tests.fleet.fleet import DAY, TTL, Fleet, Hand
+from tests.fleet.kills import cases
 
 SIDECARS = 8
 LATENCIES: dict[str, Any] = {"wrap_seconds": (0.0, 0.05), "keystore_seconds": (0.0, 0.02)}
@@ -17,7 +17,7 @@ LEAD = 3_600.0
 """Of a rollover that is due after a day."""
 
 
-@pytest.mark.parametrize("place", KEYSTORES, indirect=True)
+@pytest.mark.parametrize("place", cases(sqlite=1, postgres=1, dynamodb=1), indirect=True)
 async def test_each_crossing_makes_one_generation_that_all_take_up_within_the_ttl(fleet: Fleet) -> None:
     hands = [await fleet.start(f"sidecar-{number}", **LATENCIES) for number in range(SIDECARS)]
     await _all(hands, "begin")
