@@ -13,7 +13,9 @@ from sidecar.kms.port import Kms
 from sidecar.serve import Sidecar
 from tests.fakes.clock import FakeClock
 from tests.keystore.postgres import PostgresServer
-from tests.rpc.running import Running, connected
+from tests.rpc.batches import Row, rows_of, values
+from tests.rpc.logs import LogLines
+from tests.rpc.running import Running, connected, until
 
 TTL = 6.0
 REFRESH = 0.8 * TTL
@@ -76,3 +78,45 @@ async def at_work(data_dir: Path, place: Place, kms: Kms, clock: FakeClock, **se
             yield Running(sidecar, caller, addresses[0], http)
     finally:
         await sidecar.close()
+
+
+async def sealed(it: Running, value: bytes, keyring: str = "sales") -> Row:
+    """One ciphertext."""
+    (row,) = await it.caller.sealed(value, keyring=keyring)
+    return row
+
+
+async def opened(it: Running, *rows: Row) -> list[Row]:
+    """Their values."""
+    return rows_of(await it.caller.decrypt(values(*rows)))
+
+
+def key_id(row: Row) -> str:
+    """Of the data key that it was encrypted under."""
+    assert row is not None
+    return row[1:8].hex()
+
+
+def remove_files_beside(path: Path) -> None:
+    """As an operator who restores a SQLite file must."""
+    for beside in path.parent.glob(f"{path.name}-*"):
+        beside.unlink()
+
+
+async def until_told(logs: LogLines, event: str) -> dict[str, object]:
+    """The first line of an event."""
+
+    async def told() -> bool:
+        return bool(logs.of(event))
+
+    await until(told)
+    return logs.of(event)[0]
+
+
+async def refreshed_often(its: list[Running], clocks: list[FakeClock]) -> None:
+    """Let all of them look at the keyring again, many times."""
+    for _ in range(6):
+        for clock in clocks:
+            clock.advance(2 * TTL)
+        for it in its:
+            assert await opened(it, await sealed(it, b"v")) == [b"v"]

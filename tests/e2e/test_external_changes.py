@@ -13,13 +13,27 @@ import grpc
 import pytest
 
 from sidecar.errors import KmsDeniedError
-from tests.e2e.external import FORGOTTEN, REFRESH, TTL, Place, at_work, in_postgres, in_sqlite
+from tests.e2e.external import (
+    FORGOTTEN,
+    REFRESH,
+    TTL,
+    Place,
+    at_work,
+    in_postgres,
+    in_sqlite,
+    key_id,
+    opened,
+    refreshed_often,
+    remove_files_beside,
+    sealed,
+    until_told,
+)
 from tests.fakes.clock import FakeClock
 from tests.fakes.kms import FakeKms
 from tests.keystore.postgres import PostgresServer, postgres_server
-from tests.rpc.batches import Row, rows_of, values
+from tests.rpc.batches import values
 from tests.rpc.logs import LogLines, logged
-from tests.rpc.running import Refusal, Running, refusal, until
+from tests.rpc.running import Refusal, refusal, until
 
 __all__ = ["postgres_server"]
 
@@ -54,39 +68,6 @@ def clock() -> FakeClock:
 def kms() -> FakeKms:
     """The KMS of all sidecars of the test."""
     return FakeKms()
-
-
-async def sealed(it: Running, value: bytes, keyring: str = "sales") -> Row:
-    """One ciphertext."""
-    (row,) = await it.caller.sealed(value, keyring=keyring)
-    return row
-
-
-async def opened(it: Running, *rows: Row) -> list[Row]:
-    """Their values."""
-    return rows_of(await it.caller.decrypt(values(*rows)))
-
-
-def key_id(row: Row) -> str:
-    """Of the data key that it was encrypted under."""
-    assert row is not None
-    return row[1:8].hex()
-
-
-def remove_files_beside(path: Path) -> None:
-    """As an operator who restores a SQLite file must."""
-    for beside in path.parent.glob(f"{path.name}-*"):
-        beside.unlink()
-
-
-async def until_told(logs: LogLines, event: str) -> dict[str, object]:
-    """The first line of an event."""
-
-    async def told() -> bool:
-        return bool(logs.of(event))
-
-    await until(told)
-    return logs.of(event)[0]
 
 
 async def test_a_deleted_row_is_loud_at_the_next_refresh_and_its_values_are_back_with_it(
@@ -153,6 +134,20 @@ async def test_a_keyring_whose_rows_are_all_gone_begins_anew_and_what_is_found_a
         assert await opened(it, old, new) == [b"old", b"new"]
 
 
+async def test_a_keyring_whose_rows_are_all_gone_is_unknown_where_it_may_not_be_made(
+    tmp_path: Path, place: Place, kms: FakeKms, clock: FakeClock
+) -> None:
+    async with at_work(tmp_path / "makes", place, kms, clock) as it:
+        await sealed(it, b"v")
+    async with at_work(tmp_path / "uses", place, kms, clock, keyrings={"other": {}}) as it:
+        await sealed(it, b"v")
+        place.execute("DELETE FROM data_keys")
+        clock.advance(TTL)
+        refused = await refusal(it.caller.encrypt(values(b"v"), keyring="sales"))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "UNKNOWN_KEYRING")
+        assert place.count() == 0
+
+
 async def test_a_sqlite_file_that_is_replaced_takes_no_data_key_and_warm_ones_go_on_until_a_restart(
     tmp_path: Path, kms: FakeKms, clock: FakeClock, logs: LogLines
 ) -> None:
@@ -175,15 +170,6 @@ async def test_a_sqlite_file_that_is_replaced_takes_no_data_key_and_warm_ones_go
     async with at_work(tmp_path, place, kms, clock) as it:
         assert await refusal(it.caller.decrypt(values(warm))) == UNKNOWN
         assert await opened(it, await sealed(it, b"new")) == [b"new"]
-
-
-async def refreshed_often(its: list[Running], clocks: list[FakeClock]) -> None:
-    """Let all of them look at the keyring again, many times."""
-    for _ in range(6):
-        for clock in clocks:
-            clock.advance(2 * TTL)
-        for it in its:
-            assert await opened(it, await sealed(it, b"v")) == [b"v"]
 
 
 async def test_a_clock_that_is_ahead_rolls_over_once_and_one_that_is_behind_says_so_once(
