@@ -16,6 +16,8 @@ from tests.fleet.ledger import Acknowledged
 from tests.fleet.nursery import Nursery
 
 DAY: Final = 86_400.0
+LEAD: Final = 3_660.0
+"""So long before a primary is due after a day, no sidecar makes its successor yet."""
 TTL: Final = 7_200.0
 """Longer than the lead of a rollover, so that one is met in the background too."""
 _PATIENCE_SECONDS: Final = 60.0

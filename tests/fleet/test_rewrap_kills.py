@@ -14,8 +14,8 @@ from tests.kms.moto import MotoKms
 
 KILLS = 10
 """Of one test, whose keystore each leaves to the next."""
-DATA_KEYS = 5
-_MOST_PASSES = 4
+DATA_KEYS = 4
+_MOST_PASSES = 3
 """Of a point that a rewrap passes for each data key."""
 
 Plugins = Mapping[str, Mapping[str, Any]]
@@ -62,7 +62,7 @@ async def test_a_kill_in_a_rewrap_leaves_every_data_key_whole_and_the_rest_to_th
         await fleet.check(DATA_KEYS)
         await fleet.verify(successor, witness, cold=True)
         await _ended_by(fleet, successor, before)
-        await fleet.verify(successor, witness, cold=True)
+        await fleet.verify(successor, cold=True)
         await fleet.kill(successor)
 
 
@@ -91,7 +91,9 @@ async def _ended_by(fleet: Fleet, successor: Hand, before: str) -> None:
     """It takes up what is left, and nothing else; after it there is nothing more to do."""
     done = sum(row.kek_id != before for row in await fleet.rows())
     told = await successor.do("rewrap")
-    assert told == {"rewrapped": DATA_KEYS - done, "unchanged": done, "failures": []}
+    assert not told["failures"]
+    # More may be done by then: what the victim had sent, the keystore may have carried out since.
+    assert told["rewrapped"] == DATA_KEYS - told["unchanged"] <= DATA_KEYS - done
     rows = await fleet.rows()
     (after,) = {copy.kek_id for row in rows for copy in row.copies}
     assert after != before

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.fleet.fleet import DAY, TTL, Fleet, Hand
+from tests.fleet.fleet import DAY, LEAD, TTL, Fleet, Hand
 from tests.fleet.kills import cases
 
 SIDECARS = 8
 LATENCIES: dict[str, Any] = {"wrap_seconds": (0.0, 0.05), "keystore_seconds": (0.0, 0.02)}
-LEAD = 3_600.0
-"""Of a rollover that is due after a day."""
 
 
 @pytest.mark.parametrize("place", cases(sqlite=1, postgres=1, dynamodb=1), indirect=True)
@@ -50,17 +48,17 @@ async def _with_expired_primaries(fleet: Fleet, hands: list[Hand], generation: i
 async def _in_the_background(fleet: Fleet, hands: list[Hand], generation: int) -> None:
     """All have a copy that lives on while they roll over."""
     await _all(hands, "pause")
-    fleet.clock.advance(DAY - LEAD - 60)
+    fleet.clock.advance(DAY - LEAD)
     await _all(hands, "encrypt")
     await fleet.check(generation)
     await _all(hands, "begin")
-    fleet.clock.advance(LEAD + 60)
+    fleet.clock.advance(LEAD)
 
 
 async def _by_the_ttl_alone(fleet: Fleet, hands: list[Hand], generation: int) -> None:
     """Each has a moment of its own in the lead window; whoever has not come to it follows when its copy expires."""
     await _all(hands, "pause")
-    fleet.clock.advance(DAY - LEAD - 60)
+    fleet.clock.advance(DAY - LEAD)
     await _all(hands, "encrypt")
     await _all(hands, "begin")
     while len(await fleet.rows()) == generation:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.fleet.fleet import DAY, Fleet, Hand
+from tests.fleet.fleet import DAY, LEAD, Fleet, Hand
 from tests.fleet.kills import Kill, cases, kills
 from tests.fleet.points import OF_A_ROLLOVER
 
@@ -27,7 +27,6 @@ async def test_a_kill_in_a_rollover_loses_nothing_that_was_acknowledged(fleet: F
         # Cold: it was started after the last kill, and reads what that has left.
         await fleet.verify(victim)
         assert await victim.do("encrypt") == generation
-        fleet.clock.advance(2 * DAY)
         await _killed_in_a_rollover(fleet, victim, witness, kill, seconds)
         generation += 1
         await _rolled_over(witness, generation)
@@ -48,10 +47,18 @@ async def _seconds_of_a_rollover(fleet: Fleet, hand: Hand) -> float:
 async def _killed_in_a_rollover(fleet: Fleet, victim: Hand, witness: Hand, kill: Kill, seconds: float) -> None:
     """The victim rolls over and encrypts until it is killed; at drawn moments the witness does so too."""
     if kill.point is None:
+        if fleet.chance.random() < 0.5:
+            # Both have a copy of the primary that lives on, and roll over in the background.
+            fleet.clock.advance(DAY - LEAD)
+            await asyncio.gather(victim.do("encrypt"), witness.do("encrypt"))
+            fleet.clock.advance(LEAD)
+        else:
+            fleet.clock.advance(2 * DAY)
         await witness.do("begin")
         await victim.do("begin")
         await asyncio.sleep(kill.after * seconds * 1.5)
     else:
+        fleet.clock.advance(2 * DAY)
         await victim.do("arm")
         # It ends at its point by itself, and nobody else is about to make the data key.
         assert await victim.do_or_die("encrypt") is None

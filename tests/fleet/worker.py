@@ -86,7 +86,6 @@ class Worker:
                 for name, kms in kmses.items()
             }
 
-        # What the local wrapping key needs to be made is the business of a test of its own.
         self._wrapping_keys = WrappingKeys(
             pointed(kmses_of(config, self._keystore)), former=pointed(former_kmses_of(config))
         )
@@ -146,10 +145,6 @@ class Worker:
             self._encrypting = None
         while fetches := [task for task in asyncio.all_tasks() if task.get_name() == "sidekey-fetch"]:
             await asyncio.wait(fetches)
-
-    async def flush(self) -> None:
-        """Add the counts of use to the keystore."""
-        await self._usage.flush()
 
     async def rotate(self) -> int:
         """Make a new primary; its generation."""
