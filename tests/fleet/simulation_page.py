@@ -47,8 +47,8 @@ def formula(fleet: Fleet, config: Config) -> float:
 
 
 def is_large(fleet: Fleet) -> bool:
-    """Whether simulating it takes minutes."""
-    return fleet.sidecars * fleet.keyrings > 1000
+    """Whether simulating it takes more than a few seconds."""
+    return fleet.sidecars * fleet.keyrings >= 1000
 
 
 async def a_day(fleet: Fleet) -> Asked:
