@@ -26,10 +26,10 @@ class Metrics:
         self.calls_in_flight = Gauge("sidekey_calls_in_flight", "Calls being answered.", registry=r)
         self.bytes_in_flight = Gauge("sidekey_bytes_in_flight", "Bytes of batches being answered.", registry=r)
         self.values = Counter(
-            "sidekey_values", "Values encrypted or decrypted, NULLs not counted.", ["direction", "mode"], registry=r
+            "sidekey_values", "Values of answered calls, NULLs not counted.", ["direction", "mode"], registry=r
         )
         self.value_bytes = Counter(
-            "sidekey_value_bytes", "Plaintext bytes encrypted or decrypted.", ["direction", "mode"], registry=r
+            "sidekey_value_bytes", "Plaintext bytes of answered calls.", ["direction", "mode"], registry=r
         )
         self.row_errors = Counter("sidekey_row_errors", "Rows that could not be decrypted.", ["code"], registry=r)
         self.cache_lookups = Counter(

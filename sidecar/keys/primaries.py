@@ -183,9 +183,7 @@ class Primaries:
         if newest == 0:
             record = await self._first(keyring, created)
         else:
-            record, made = await self._make(keyring, newest, "rotation")
-            if made:
-                log.info("rotated", keyring=keyring, generation=record.generation, key_id=record.key_id)
+            record, _ = await self._make(keyring, newest, "rotation")
         found = Primary(record, self._terms(keyring, created))
         self._observe(found)
         return found

@@ -84,5 +84,8 @@ class WrappingKey:
 
     def _is_down(self, down: bool, reason: str) -> None:
         if down is not self.down:
-            log.info("wrapping_key_down" if down else "wrapping_key_up", kms=self.name, reason=reason)
+            if down:
+                log.warning("wrapping_key_down", kms=self.name, reason=reason)
+            else:
+                log.info("wrapping_key_up", kms=self.name)
         self.down = down
