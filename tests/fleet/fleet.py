@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from sidecar.config.model import MOST_VALUES
 from sidecar.keystore.factory import create
 from sidecar.keystore.port import DataKeyRecord, VersionedKeystore
 from tests.fleet import ledger
@@ -102,6 +103,7 @@ class Fleet:
         name: str,
         *,
         plugins: Mapping[str, Mapping[str, Any]] | None = None,
+        max_values: int = MOST_VALUES,
         point: str | None = None,
         passes: int = 1,
         wrap_seconds: tuple[float, float] = (0.0, 0.0),
@@ -111,6 +113,7 @@ class Fleet:
 
         Args:
             plugins: of its configuration; none: the local wrapping key.
+            max_values: of its configuration: under one data key, of the fleet.
             point: where it ends itself once armed, at which of its ``passes``.
             wrap_seconds: between which bounds its wraps take longer.
             keystore_seconds: between which bounds its calls to the keystore take longer.
@@ -119,7 +122,7 @@ class Fleet:
         path.touch()
         self.ledgers.append(str(path))
         spec = {
-            "config": str(self._configured(plugins or {})),
+            "config": str(self._configured(plugins or {}, max_values)),
             "environment": self.environment,
             "clock": str(self.clock.path),
             "ledger": str(path),
@@ -164,14 +167,14 @@ class Fleet:
         for hand, problems in zip(hands, answers, strict=True):
             assert not problems, f"{hand.name} does not decrypt: {problems[:5]}"
 
-    def _configured(self, plugins: Mapping[str, Mapping[str, Any]]) -> Path:
+    def _configured(self, plugins: Mapping[str, Mapping[str, Any]], max_values: int) -> Path:
         # JSON is YAML.
         text = json.dumps(
             {
                 "dataDir": str(self._directory / "data"),
                 "keystore": {"url": self.url, "timeoutSeconds": 30, "maxConnections": 2},
                 "cache": {"ttlSeconds": TTL},
-                "schedule": {"dataKeyRollOverLength": 1},
+                "schedule": {"dataKeyRollOverLength": 1, "dataKeyMaxValues": max_values},
                 "plugins": plugins,
             }
         )

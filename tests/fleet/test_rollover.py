@@ -4,6 +4,7 @@ The bound is that of ``sidecar.keys.rollover``, on the fleet's own clock, which 
 """
 
 import asyncio
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -12,6 +13,12 @@ from tests.fleet.fleet import DAY, LEAD, TTL, Fleet, Hand
 from tests.fleet.kills import cases
 
 SIDECARS = 8
+MAX_VALUES = 1_000
+"""Under one data key, of those sidecars that have a budget."""
+BUDGETS = 3
+"""So many are spent."""
+FLUSH_SECONDS = 120.0
+"""Between two flushes of the counts of use."""
 LATENCIES: dict[str, Any] = {"wrap_seconds": (0.0, 0.05), "keystore_seconds": (0.0, 0.02)}
 
 
@@ -35,6 +42,22 @@ async def test_each_crossing_makes_one_generation_that_all_take_up_within_the_tt
     # One made each, whoever it was; and there were races, or this test has tried nothing.
     assert sum(end.get("made", 0) for end in ends) == generation - 1
     assert sum(end.get("lost_race", 0) for end in ends) > 0
+
+
+@pytest.mark.parametrize("place", cases(sqlite=1, postgres=1, dynamodb=1), indirect=True)
+async def test_a_budget_that_all_spend_together_is_crossed_once_for_each_generation(fleet: Fleet) -> None:
+    hands = [await fleet.start(f"sidecar-{number}", max_values=MAX_VALUES, **LATENCIES) for number in range(SIDECARS)]
+    await _all(hands, "begin")
+    async with asyncio.timeout(90):
+        while len(await fleet.rows()) <= BUDGETS:
+            fleet.clock.advance(FLUSH_SECONDS)
+            await _all(hands, "flush")
+    await _all(hands, "pause")
+    await fleet.check(len(await fleet.rows()))
+    await fleet.verify(*hands)
+    spent = Counter(entry.generation for entry in fleet.acknowledged())
+    # A second crossing in the place of one would leave a generation that has encrypted next to nothing.
+    assert min(spent[generation] for generation in range(1, BUDGETS + 1)) > MAX_VALUES / 2
 
 
 async def _with_expired_primaries(fleet: Fleet, hands: list[Hand], generation: int) -> None:

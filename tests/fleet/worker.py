@@ -40,7 +40,9 @@ KEYRING = "default"
 _BATCH = 3
 _KEYS_A_CALL = 64
 _PAUSE_SECONDS = 0.002
-_REWRAP_PAGE = 4
+_PATIENCE_SECONDS = 60.0
+"""With a KMS: no test here is of a slow one."""
+_REWRAP_PAGE = 3
 
 
 def run(stream: socket.socket, spec: dict[str, Any]) -> None:
@@ -81,20 +83,23 @@ class Worker:
         def pointed(kmses: dict[str, Kms]) -> dict[str, Kms]:
             return {
                 name: GuardedKms(
-                    PointedKms(kms, self._points, wrap_seconds=spec["wrap_seconds"], chance=chance), self._metrics
+                    PointedKms(kms, self._points, wrap_seconds=spec["wrap_seconds"], chance=chance),
+                    self._metrics,
+                    deadline_seconds=_PATIENCE_SECONDS,
                 )
                 for name, kms in kmses.items()
             }
 
         self._wrapping_keys = WrappingKeys(
-            pointed(kmses_of(config, self._keystore)), former=pointed(former_kmses_of(config))
+            pointed(kmses_of(config, self._keystore)),
+            former=pointed(former_kmses_of(config)),
+            failover_seconds=_PATIENCE_SECONDS,
         )
         self._usage = UsageCounts(self._keystore, self._clock)
         self._keyrings = _keyrings_of(
             config, self._keystore, self._wrapping_keys, self._usage, self._clock, self._metrics
         )
         self._encrypting: asyncio.Task[None] | None = None
-        self._generations: dict[str, int] = {}
 
     async def open(self) -> None:
         """Open what a sidecar opens."""
@@ -145,6 +150,10 @@ class Worker:
             self._encrypting = None
         while fetches := [task for task in asyncio.all_tasks() if task.get_name() == "sidekey-fetch"]:
             await asyncio.wait(fetches)
+
+    async def flush(self) -> None:
+        """Add the counts of use to the keystore."""
+        await self._usage.flush()
 
     async def rotate(self) -> int:
         """Make a new primary; its generation."""
