@@ -1,0 +1,1 @@
+"""A whole fleet against plain facts: real parts, every call that can fail or hang, and time, in any order."""
