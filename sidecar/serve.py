@@ -48,6 +48,7 @@ from sidecar.rpc.traffic import Traffic
 
 _SECOND_SIGNAL_EXIT_CODE = 130
 _SWEEPS_A_TTL = 60
+_LOOKS_AT_STATES_A_TTL = 8
 _LONGEST_SWEEP_SECONDS = 1.0
 _COMPLETION_SECONDS = 5.0
 _WILDCARDS = frozenset("*?")
@@ -168,6 +169,7 @@ class Sidecar:
             [
                 (min(config.cache.ttl_seconds / _SWEEPS_A_TTL, _LONGEST_SWEEP_SECONDS), self._sweep),
                 (config.usage.flush_seconds, self._usage.flush),
+                (config.cache.ttl_seconds / _LOOKS_AT_STATES_A_TTL, self._keyrings.look_at_states),
                 (_COMPLETION_SECONDS, self._completion.run_once),
             ],
             probe=self._probe,

@@ -58,15 +58,7 @@ class DataKeys:
             CorruptKeyError: what it unwraps to is not what was wrapped.
             KmsDeniedError, KmsDisabledError, KmsThrottledError, KmsUnavailableError, KeystoreUnavailableError.
         """
-        record = await self._keystore.get(key_id)
-        if record is None:
-            raise UnknownKeyError(f"the keystore has no data key {key_id}")
-        if record.key_id != key_id:
-            raise CorruptKeyError(f"the keystore answers with another data key than {key_id}")
-        if record.state is KeyState.DISABLED:
-            raise KeyDisabledError(f"data key {key_id} is disabled")
-        if record.state is KeyState.DESTROYED:
-            raise KeyDestroyedError(f"data key {key_id} was destroyed")
+        record = usable(key_id, await self._keystore.get(key_id))
         data_key = await self._wrapper.unwrap(record)
         try:
             self._on_record(record)
@@ -112,3 +104,21 @@ class DataKeys:
         while (key_id := key_id_from(self._random(KEY_ID_BYTES))) is None:
             pass
         return key_id
+
+
+def usable(key_id: str, record: DataKeyRecord | None) -> DataKeyRecord:
+    """The row of a data key, where it says that the data key may be used.
+
+    Raises:
+        UnknownKeyError, KeyDisabledError, KeyDestroyedError: it may not.
+        CorruptKeyError: it is another data key's.
+    """
+    if record is None:
+        raise UnknownKeyError(f"the keystore has no data key {key_id}")
+    if record.key_id != key_id:
+        raise CorruptKeyError(f"the keystore answers with another data key than {key_id}")
+    if record.state is KeyState.DISABLED:
+        raise KeyDisabledError(f"data key {key_id} is disabled")
+    if record.state is KeyState.DESTROYED:
+        raise KeyDestroyedError(f"data key {key_id} was destroyed")
+    return record

@@ -30,6 +30,7 @@ from sidecar.keys.outage import Outage, Pace
 from sidecar.keys.primaries import Primaries, Primary
 from sidecar.keys.refreshing import RefreshingCache
 from sidecar.keys.sparing import SparingWrapper
+from sidecar.keys.states import drop_what_may_not_go_on
 from sidecar.keys.telling import DataKeyEvents, KeyringEvents
 from sidecar.keys.terms import KeyringTerms
 from sidecar.keys.wrapping import Wrapper
@@ -93,7 +94,8 @@ class Keyrings:
         # Apart: what the KMS does to data keys says nothing of how the keystore finds primaries.
         of_keys, of_wraps, of_primaries, of_lists = (Outage(pace.retries_per_second, clock, jitter) for _ in range(4))
         self._wrapper = SparingWrapper(wrapper, of_wraps, of_keys, max_calls=max_calls, wait_seconds=wait_seconds)
-        self._data_keys = make_data_keys(GatheringKeystore(keystore), self._wrapper)
+        self._gathering = GatheringKeystore(keystore)
+        self._data_keys = make_data_keys(self._gathering, self._wrapper)
         self._events = DataKeyEvents(metrics, clock)
         self._keys: RefreshingCache[str, DataKey] = RefreshingCache(
             self._load, lifetime, clock, self._events, jitter, of_keys, pace
@@ -209,6 +211,10 @@ class Keyrings:
         self._wrapper.trouble_is_over()
         for cache in (self._keys, self._primaries, self._lists):
             cache.trouble_is_over()
+
+    async def look_at_states(self) -> None:
+        """Called now and then: what was disabled in the keystore does not go on through an outage of the KMS."""
+        await drop_what_may_not_go_on(self._gathering, self._keys)
 
     def sweep(self) -> None:
         """Called now and then: refreshes what is in use ahead of its expiry, and drops what has expired."""

@@ -124,6 +124,15 @@ class RefreshingCache(Generic[K, V]):
             self._events.evicted("refused")
         self._events.size(len(self._entries))
 
+    def carried(self) -> list[K]:
+        """The keys of living entries whose refresh an outage prevents."""
+        now = self._clock.monotonic()
+        return [key for key, entry in self._entries.items() if entry.carried and self._alive(entry, now)]
+
+    def refuse(self, key: K, error: SidekeyError) -> None:
+        """Drop an entry of which it is known elsewhere that its fetch would fail for good."""
+        self._refuse(key, error, self._living(key, self._clock.monotonic()))
+
     def forget(self, key: K) -> None:
         """Drop whatever is known of a key, since it has just changed; a fetch under way answers its callers alone."""
         self._failures.pop(key, None)
