@@ -10,10 +10,10 @@ PROTOS := $(wildcard protos/sidekey/v1/*.proto)
 PROJECTS := pyproject.toml clients/python/pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test soak lint fix protos bench lock clean
+.PHONY: help demo run test soak reliability lint fix protos bench lock clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 demo: $(VENV)/.demo  ## Encrypt a real table of 336,776 rows and prove it (KMS=aws: against the AWS KMS API on loopback)
 	@$(BIN)/python -m examples.demo --kms $(KMS)
@@ -30,6 +30,9 @@ test: $(VENV)/.dev  ## Run all tests
 soak: $(VENV)/.dev  ## Ten minutes of load that watches memory, then thousands of kills and races of fleets
 	@$(BIN)/python -m bench soak --minutes 10
 	@SIDEKEY_SOAK=1 $(BIN)/python -m pytest tests/fleet
+
+reliability: $(VENV)/.dev  ## Do every fault to real processes, and write docs/reliability.md
+	@$(BIN)/python -m tests.faults --write
 
 lint: $(VENV)/.dev $(VENV)-protos/.done  ## Check style, types, the direction of imports, the contract and its stubs
 	@$(BIN)/ruff format --check --quiet .

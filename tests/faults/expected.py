@@ -55,6 +55,11 @@ class Reading:
     """Logged by whoever meets it."""
 
     @property
+    def back(self) -> str:
+        """What brings calls back when the fault has ended."""
+        return f"the next call, at most {'1 s' if self.passes else '`cache.unknownKeySeconds`'} later"
+
+    @property
     def reason(self) -> str:
         """Of the error, as logs and ``sidekey rewrap`` have it."""
         return self.encrypt.rpartition(" ")[2]
@@ -103,16 +108,15 @@ class Expected:
     """What brings it back when the fault has ended."""
 
 
-_NOTHING: Final = "nothing is to come back"
-_ASKS: Final = "the next call, once what was heard is forgotten (1 s; refusals: `cache.unknownKeySeconds`)"
-_WAITS: Final = "waits, the old primary goes on; made after the fault"
+_NOTHING: Final = "nothing was away"
+_WAITS: Final = "waits; made when the fault is over"
 
 
 def _cold(reading: Reading | None) -> Expected:
     if reading is None:
         return Expected((OK,), (OK,), ready=True, back=_NOTHING)
     ready = not reading.readiness_sees
-    return Expected((reading.encrypt,), (reading.decrypt,), ready, events=(reading.event,), back=_ASKS)
+    return Expected((reading.encrypt,), (reading.decrypt,), ready, events=(reading.event,), back=reading.back)
 
 
 def _warm(_reading: Reading | None) -> Expected:
@@ -128,14 +132,15 @@ def _refreshing(reading: Reading | None) -> Expected:
         ready=not reading.readiness_sees,
         until=STALE if reading.passes else TTL,
         events=(reading.event, "refresh_failed" if reading.passes else "cached_entry_refused"),
-        back=_ASKS,
+        back=reading.back,
     )
 
 
 def _rolling_over(reading: Reading | None) -> Expected:
     if reading is None:
         return Expected((OK,), (OK,), ready=True, work="goes on", events=("rolled_over",), back=_NOTHING)
-    postponed = ("rollover_postponed",) if reading is not _AWAY else ()
+    # Without the keystore it is not known whether there is another primary by now: none is looked for.
+    postponed = "refresh_failed" if reading is _AWAY else "rollover_postponed"
     as_refreshing = _refreshing(reading)
     return Expected(
         as_refreshing.encrypt,
@@ -143,8 +148,8 @@ def _rolling_over(reading: Reading | None) -> Expected:
         as_refreshing.ready,
         as_refreshing.until,
         work=_WAITS,
-        events=(reading.event, *postponed, "rolled_over"),
-        back="the keyring's next refresh (a quarter of its life, at most 45 s)",
+        events=(reading.event, postponed, "rolled_over"),
+        back="the keyring's next refresh, at most 45 s later",
     )
 
 
@@ -154,9 +159,9 @@ def _rewrapping(reading: Reading | None) -> Expected:
         (OK,),
         (OK,),
         ready=True,
-        work=f"exits with 1, lists each data key with `{reading.reason}`; all are as they were",
+        work=f"exits with 1; data keys as they were, each listed with `{reading.reason}`",
         events=("data_key_not_rewrapped",),
-        back="the operator: the same command again",
+        back="an operator: the same command again",
     )
 
 

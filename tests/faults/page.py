@@ -1,7 +1,7 @@
-"""The page of the matrix: its tables, of what is declared and of recovery times as they were measured."""
+"""The page of the matrix: its tables, of what is declared and of times as they were measured."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,10 +10,10 @@ from tests.faults.expected import OK, TTL, Expected, Fault, Situation, expected,
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reliability.md"
 Times = Mapping[tuple[Situation, Fault], str]
-"""Recovery as it stands in a table, in seconds."""
+"""The last two cells of a row: the slowest call, and how long until all was well again."""
 
 _WORK: Final = {Situation.ROLLING_OVER: "the rollover", Situation.REWRAPPING: "`sidekey rewrap`"}
-_MEASURED: Final = "measured"
+_MEASURED: Final = ("slowest call", "well again after")
 
 
 def written(page: str, times: Times) -> str:
@@ -25,12 +25,12 @@ def written(page: str, times: Times) -> str:
 
 
 def read(page: str) -> Times:
-    """The recovery times that stand in a page; a row that is not there has none."""
+    """The times that stand in a page; a row that is not there has none."""
     found = {}
     for situation in Situation:
         for line in _between(page, situation).splitlines()[2:]:
-            name, *_, measured = (cell.strip() for cell in line.strip("|").split("|"))
-            found[situation, Fault(name)] = measured
+            name, *_, slowest, back = (cell.strip() for cell in line.strip("|").split("|"))
+            found[situation, Fault(name)] = f"{slowest} | {back}"
     return found
 
 
@@ -45,23 +45,30 @@ def _settings() -> str:
 
 def _table(situation: Situation, times: Times) -> str:
     work = _WORK.get(situation)
-    head = ["fault", "Encrypt", "Decrypt", "`/readyz`", *([work] if work else []), "log", "brought back by", _MEASURED]
-    rows = [head, ["---"] * len(head)]
+    head = ["fault", "Encrypt", "Decrypt", "`/readyz`", *([work] if work else []), "log", "brought back by", *_MEASURED]
+    rows = []
     for fault in faults_in(situation):
         cell = expected(situation, fault)
         found = [str(fault), _outcomes(cell.encrypt, cell), _outcomes(cell.decrypt, cell)]
         found += ["ready" if cell.ready else "not ready", *([cell.work] if work else [])]
-        found += [", ".join(f"`{event}`" for event in cell.events) or "-", cell.back, times.get((situation, fault), "")]
+        found += [
+            ", ".join(f"`{event}`" for event in cell.events) or "-",
+            cell.back,
+            times.get((situation, fault), " | "),
+        ]
         rows.append(found)
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([_row(head), "|---" * len(head) + "|", *map(_row, rows)])
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _outcomes(outcomes: tuple[str, ...], cell: Expected) -> str:
     words = [outcome if outcome == OK else "{} `{}`".format(*outcome.split(" ")) for outcome in outcomes]
     if cell.until is None:
         return ", then ".join(words)
-    bound = "until the next refresh, at most" if cell.until == TTL else "for"
-    return f"OK {bound} `{cell.until}`, then {words[-1]}"
+    return f"OK until {'its refresh' if cell.until == TTL else 'the stale limit'}, then {words[-1]}"
 
 
 def _between(page: str, name: str) -> str:

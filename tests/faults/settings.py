@@ -19,7 +19,7 @@ SHORT: Final[dict[str, Any]] = {
     # A refresh that hangs must be known to hang before the entry ends, as by default, where 75 s are left for it.
     "cache.ttlSeconds": 5.0,
     "cache.refreshAfterFraction": 0.25,
-    "cache.staleOnOutageSeconds": 6.0,
+    "cache.staleOnOutageSeconds": 8.0,
 }
 """Of the brief sidecar; the steady one keeps its data keys as long as by default."""
 

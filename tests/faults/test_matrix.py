@@ -10,7 +10,15 @@ from aiobotocore.session import get_session  # type: ignore[import-untyped]
 
 from tests.faults import settings
 from tests.faults.breaking import FaultyKms, Knob, faulty_kms, faulty_postgres
-from tests.faults.expected import LONGEST_CALL_SECONDS, OF_POSTGRESQL, RECOVERY_SECONDS, Fault, Situation, expected
+from tests.faults.expected import (
+    LONGEST_CALL_SECONDS,
+    OF_POSTGRESQL,
+    RECOVERY_SECONDS,
+    STALE,
+    Fault,
+    Situation,
+    expected,
+)
 from tests.faults.measuring import Measured, Rewrap, measure
 from tests.faults.plant import Plant, plant
 from tests.kms.moto import REGION, aws_environment, moto_server
@@ -45,10 +53,11 @@ def _holds(situation: Situation, fault: Fault, measured: Measured, record: Recor
     assert set(declared.events) <= measured.events, (situation, measured)
     if situation is Situation.REWRAPPING:
         assert measured.work == declared.work
+    assert declared.until != STALE or measured.stale > 0, (situation, measured)
     assert measured.slowest_seconds < LONGEST_CALL_SECONDS, (situation, measured)
     assert measured.seconds_to_recover is not None, (situation, measured)
     assert measured.seconds_to_recover < RECOVERY_SECONDS, (situation, measured)
-    record(str(situation), round(measured.seconds_to_recover, 1))
+    record(situation.value, f"{measured.slowest_seconds:.1f} s | {measured.seconds_to_recover:.1f} s")
 
 
 async def _nothing_is_lost(it: Plant) -> None:

@@ -1,5 +1,7 @@
 """The page says what is declared, and the declaration is whole."""
 
+import re
+
 import pytest
 
 from tests.faults import page
@@ -14,7 +16,7 @@ def test_the_page_says_what_is_declared() -> None:
 def test_every_cell_of_the_page_was_measured() -> None:
     times = page.read(page.PAGE.read_text())
     assert set(times) == {(situation, fault) for situation in Situation for fault in faults_in(situation)}
-    assert all(time.endswith(" s") for time in times.values())
+    assert all(re.fullmatch(r"\d+\.\d s \| \d+\.\d s", measured) for measured in times.values())
 
 
 def test_a_page_that_differs_from_the_declaration_is_found() -> None:

@@ -15,7 +15,7 @@ from tests.faults.expected import OK
 from tests.rpc.batches import rows_of, values
 from tests.rpc.running import Caller
 
-_BETWEEN_CALLS_SECONDS: Final = 0.1
+_BETWEEN_CALLS_SECONDS: Final = 0.2
 _SETTLED_CALLS: Final = 3
 _COUNT: Final = itertools.count()
 
@@ -112,7 +112,7 @@ async def seconds_until(ask: Callable[[], Awaitable[bool]], since: float, second
     while not await ask():
         if time.monotonic() > since + seconds:
             return None
-        await asyncio.sleep(_BETWEEN_CALLS_SECONDS / 2)
+        await asyncio.sleep(_BETWEEN_CALLS_SECONDS / 4)
     return time.monotonic() - since
 
 
