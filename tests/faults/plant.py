@@ -1,5 +1,7 @@
-"""Two sidecars as processes on one keystore and one KMS: the steady one keeps its data keys for minutes, the brief one
-for seconds."""
+"""Two sidecars as processes on one keystore and one KMS.
+
+The steady one keeps its data keys for minutes, the brief one for seconds.
+"""
 
 import asyncio
 import contextlib
@@ -65,7 +67,12 @@ class Plant:
             stderr=asyncio.subprocess.PIPE,
             env=self.environment | environment,
         )
-        out, err = await process.communicate()
+        try:
+            out, err = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         assert process.returncode is not None
         return process.returncode, json.loads(out), err.decode()
 

@@ -11,7 +11,8 @@ ROLLING: Final = "rolling"
 
 ROLL_OVER_SECONDS: Final = 3.0
 COMMON: Final[dict[str, Any]] = {
-    "kms.deadlineSeconds": 1.5,
+    # Longer than two attempts and the second that may lie between them: a throttled call is told as one.
+    "kms.deadlineSeconds": 1.75,
     "keystore.timeoutSeconds": 1.5,
     "cache.unknownKeySeconds": 0.5,
 }

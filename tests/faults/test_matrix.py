@@ -61,6 +61,7 @@ def _holds(situation: Situation, fault: Fault, measured: Measured, record: Recor
 
 
 async def _nothing_is_lost(it: Plant) -> None:
+    """Whoever encrypted it, and whatever has become of its data key since."""
     for process in (it.steady, it.brief):
         await it.ledger.decrypt(process.caller, settings.SHARED, settings.REFRESHED, settings.ROLLING)
         process.served.stop()
