@@ -103,6 +103,7 @@ class Fleet:
         name: str,
         *,
         plugins: Mapping[str, Mapping[str, Any]] | None = None,
+        roll_over_days: float = 1.0,
         max_values: int = MOST_VALUES,
         point: str | None = None,
         passes: int = 1,
@@ -113,6 +114,7 @@ class Fleet:
 
         Args:
             plugins: of its configuration; none: the local wrapping key.
+            roll_over_days: of its configuration.
             max_values: of its configuration: under one data key, of the fleet.
             point: where it ends itself once armed, at which of its ``passes``.
             wrap_seconds: between which bounds its wraps take longer.
@@ -122,7 +124,7 @@ class Fleet:
         path.touch()
         self.ledgers.append(str(path))
         spec = {
-            "config": str(self._configured(plugins or {}, max_values)),
+            "config": str(self._configured(plugins or {}, roll_over_days, max_values)),
             "environment": self.environment,
             "clock": str(self.clock.path),
             "ledger": str(path),
@@ -167,14 +169,14 @@ class Fleet:
         for hand, problems in zip(hands, answers, strict=True):
             assert not problems, f"{hand.name} does not decrypt: {problems[:5]}"
 
-    def _configured(self, plugins: Mapping[str, Mapping[str, Any]], max_values: int) -> Path:
+    def _configured(self, plugins: Mapping[str, Mapping[str, Any]], days: float, max_values: int) -> Path:
         # JSON is YAML.
         text = json.dumps(
             {
                 "dataDir": str(self._directory / "data"),
                 "keystore": {"url": self.url, "timeoutSeconds": 30, "maxConnections": 2},
                 "cache": {"ttlSeconds": TTL},
-                "schedule": {"dataKeyRollOverLength": 1, "dataKeyMaxValues": max_values},
+                "schedule": {"dataKeyRollOverLength": days, "dataKeyMaxValues": max_values},
                 "plugins": plugins,
             }
         )

@@ -17,8 +17,6 @@ MAX_VALUES = 1_000
 """Under one data key, of those sidecars that have a budget."""
 BUDGETS = 3
 """So many are spent."""
-FLUSH_SECONDS = 120.0
-"""Between two flushes of the counts of use."""
 LATENCIES: dict[str, Any] = {"wrap_seconds": (0.0, 0.05), "keystore_seconds": (0.0, 0.02)}
 
 
@@ -46,12 +44,15 @@ async def test_each_crossing_makes_one_generation_that_all_take_up_within_the_tt
 
 @pytest.mark.parametrize("place", cases(sqlite=1, postgres=1, dynamodb=1), indirect=True)
 async def test_a_budget_that_all_spend_together_is_crossed_once_for_each_generation(fleet: Fleet) -> None:
-    hands = [await fleet.start(f"sidecar-{number}", max_values=MAX_VALUES, **LATENCIES) for number in range(SIDECARS)]
+    terms: dict[str, Any] = {"roll_over_days": 36_500.0, "max_values": MAX_VALUES}
+    hands = [await fleet.start(f"sidecar-{number}", **terms, **LATENCIES) for number in range(SIDECARS)]
     await _all(hands, "begin")
     async with asyncio.timeout(90):
         while len(await fleet.rows()) <= BUDGETS:
-            fleet.clock.advance(FLUSH_SECONDS)
             await _all(hands, "flush")
+            # All look at the primary anew, at once.
+            fleet.clock.advance(TTL)
+            await asyncio.sleep(0.1)
     await _all(hands, "pause")
     await fleet.check(len(await fleet.rows()))
     await fleet.verify(*hands)
