@@ -74,7 +74,7 @@ async def test_a_keyring_whose_primary_is_corrupt_encrypts_nothing_with_another_
     _execute(tmp_path / "data", _SWAP)
     async with running(tmp_path / "data", SETTINGS) as it:
         refused = await refusal(it.caller.encrypt(values(b"v"), keyring="one"))
-        assert (refused.code, refused.reason) == (grpc.StatusCode.PERMISSION_DENIED, "KMS_ACCESS_DENIED")
+        assert (refused.code, refused.reason) == (grpc.StatusCode.DATA_LOSS, "CORRUPT_KEY")
         await it.caller.still_serves()
 
 
@@ -85,7 +85,7 @@ async def test_a_foreign_wrapping_key_is_an_operators_to_mend_and_no_failed_decr
     kek.write_bytes(os.urandom(32))
     async with running(tmp_path / "data", SETTINGS) as it:
         refused = await refusal(it.caller.decrypt(values(one)))
-        assert (refused.code, refused.reason) == (grpc.StatusCode.DATA_LOSS, "CORRUPT_KEY")
+        assert (refused.code, refused.reason) == (grpc.StatusCode.PERMISSION_DENIED, "KMS_ACCESS_DENIED")
         await it.caller.still_serves()  # a keyring that the foreign key made
     shutil.copy2(tmp_path / "backup", kek)
     async with running(tmp_path / "data", SETTINGS) as it:

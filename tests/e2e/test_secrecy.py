@@ -147,8 +147,7 @@ async def test_a_sidecar_of_aws_says_nothing_of_data_keys_credentials_or_the_ven
             await told.refused(caller.decrypt(values(*rows)))
             await told.refused(caller.encrypt(values(PLAINTEXT), keyring="cold"))
         kms_api.loopback.answer = kms_api.forward
-        await asyncio.sleep(0.02)
-        await caller.still_serves()
+        await caller.serves_again()
     said = await _everything_said(process, told)
     assert "KMS_ACCESS_DENIED" in said
     assert VENDOR not in said
