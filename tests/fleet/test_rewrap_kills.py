@@ -12,6 +12,9 @@ from tests.fleet.kills import Kill, cases, kills
 from tests.fleet.points import OF_A_REWRAP
 from tests.kms.moto import MotoKms
 
+# Of seconds; a machine that has other work too takes many times what a free one does.
+pytestmark = pytest.mark.timeout(600)
+
 KILLS = 10
 """Of one test, whose keystore each leaves to the next."""
 DATA_KEYS = 4
