@@ -46,7 +46,7 @@ class Transactions:
         """
         task = asyncio.create_task(self._transact(work, write, refusal))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await asyncio.shield(task)
@@ -58,6 +58,11 @@ class Transactions:
         if self._running:
             await asyncio.wait(set(self._running), timeout=2 * self._timeout_seconds)
         await self._engine.dispose()
+
+    def _ended(self, task: "asyncio.Task[object]") -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # retrieved here, since its caller may have left, and has then been told of its deadline
 
     async def _transact(self, work: Callable[[AsyncConnection], Awaitable[_T]], write: bool, refusal: Refusal) -> _T:
         try:
