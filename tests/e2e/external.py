@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sidecar.composition import Sidecar
 from sidecar.config import load
 from sidecar.keystore.factory import create
 from sidecar.kms.port import Kms
-from sidecar.serve import Sidecar
 from tests.fakes.clock import FakeClock
 from tests.keystore.postgres import PostgresServer
 from tests.rpc.batches import Row, rows_of, values

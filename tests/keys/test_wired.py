@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from sidekey.v1 import encryption_pb2 as pb
 
+from sidecar.composition import Sidecar
 from sidecar.config import load
 from sidecar.errors import KmsUnavailableError
-from sidecar.serve import Sidecar
 from tests.fakes.clock import FakeClock
 from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.kms import FakeKms

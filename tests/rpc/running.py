@@ -17,11 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidekey.v1 import encryption_pb2 as pb
 from sidekey.v1 import encryption_pb2_grpc, info_pb2_grpc, keyring_pb2, keyring_pb2_grpc
 
+from sidecar.composition import Sidecar
 from sidecar.config import load
 from sidecar.keys.clock import Clock
 from sidecar.keystore.port import Keystore
 from sidecar.kms.port import Kms
-from sidecar.serve import Sidecar
 from tests.rpc import batches
 
 ENCRYPTION_SERVICE = "sidekey.v1.EncryptionService"

@@ -7,8 +7,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from sidekey.v1 import encryption_pb2 as pb
 
 import sidecar as package
+from sidecar.composition import Sidecar
 from sidecar.config import load
-from sidecar.serve import Sidecar
 from tests.fakes.kms import FakeKms
 from tests.rpc.batches import Row, fixed, ragged, rows_of, values
 from tests.rpc.running import Running, refusal, running

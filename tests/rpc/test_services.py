@@ -11,9 +11,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sidekey.v1 import info_pb2
 
 import sidecar as package
+from sidecar.composition import Sidecar
 from sidecar.config import load
 from sidecar.errors import KmsDeniedError, KmsUnavailableError
-from sidecar.serve import Sidecar
 from tests.fakes.kms import FakeKms
 from tests.rpc.batches import values
 from tests.rpc.running import ENCRYPTION_SERVICE, Refusal, Running, connected, refusal, running
