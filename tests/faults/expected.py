@@ -11,7 +11,7 @@ TTL: Final = "cache.ttlSeconds"
 RECOVERY_SECONDS: Final = 20.0
 """After the end of a fault, at the settings of the matrix; a machine that is busy otherwise included."""
 LONGEST_CALL_SECONDS: Final = 12.0
-"""Of any call: four times what the deadlines of the KMS and the keystore allow."""
+"""Of any call: several times the deadlines of the KMS and the keystore."""
 
 
 class Situation(StrEnum):
