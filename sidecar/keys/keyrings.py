@@ -2,26 +2,13 @@
 
 import asyncio
 import contextlib
-import hashlib
 import random
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 
 from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.format import RowFailure, Suite
-from sidecar.errors import (
-    RETRYABLE,
-    CorruptKeyError,
-    KeyDestroyedError,
-    KeyDisabledError,
-    KeystoreUnavailableError,
-    KmsDeniedError,
-    KmsDisabledError,
-    KmsThrottledError,
-    KmsUnavailableError,
-    SidekeyError,
-    UnknownKeyError,
-)
+from sidecar.errors import CorruptKeyError, KeyDestroyedError, KeyDisabledError, UnknownKeyError
 from sidecar.keys.clock import Clock
 from sidecar.keys.data_key import DataKey, DataKeys
 from sidecar.keys.lifetime import Fetched, Lifetime
@@ -29,6 +16,8 @@ from sidecar.keys.live import live_key_ids
 from sidecar.keys.outage import Outage, Pace
 from sidecar.keys.primaries import Primaries, Primary
 from sidecar.keys.refreshing import RefreshingCache
+from sidecar.keys.rollover import own_spread
+from sidecar.keys.row_failures import PERMANENT, ROW_FAILURES
 from sidecar.keys.sparing import SparingWrapper
 from sidecar.keys.states import drop_what_may_not_go_on
 from sidecar.keys.telling import DataKeyEvents, KeyringEvents
@@ -40,19 +29,6 @@ from sidecar.metrics import Metrics
 
 _RETRY_ROLLOVER_SECONDS = 30.0
 
-_FAILURES: dict[type[SidekeyError], RowFailure] = {
-    UnknownKeyError: RowFailure.UNKNOWN_KEY,
-    KeyDisabledError: RowFailure.KEY_DISABLED,
-    KmsDisabledError: RowFailure.KEY_DISABLED,
-    KeyDestroyedError: RowFailure.KEY_DESTROYED,
-    KmsDeniedError: RowFailure.PERMISSION_DENIED,
-    CorruptKeyError: RowFailure.KEY_CORRUPT,
-    KmsThrottledError: RowFailure.KEY_UNAVAILABLE,
-    KmsUnavailableError: RowFailure.KEY_UNAVAILABLE,
-    KeystoreUnavailableError: RowFailure.KEY_UNAVAILABLE,
-}
-
-_PERMANENT = tuple(set(_FAILURES).difference(RETRYABLE))
 _CHANGED = (KeyDisabledError, KeyDestroyedError, UnknownKeyError)
 
 
@@ -108,7 +84,7 @@ class Keyrings:
             configured=configured,
             may_make=may_make,
             unflushed=unflushed,
-            spread=spread or _own_spread(secrets.token_bytes(32)),
+            spread=spread or own_spread(secrets.token_bytes(32)),
             on_made=self._add,
         )
         self._primaries: RefreshingCache[str, Primary] = RefreshingCache(
@@ -248,8 +224,8 @@ class Keyrings:
     async def _try(self, key_id: str, keyring: str | None) -> DataKeyCipher | RowFailure:
         try:
             return _cipher_of(await self._keys.get(key_id), keyring)
-        except tuple(_FAILURES) as error:
-            return _FAILURES[type(error)]
+        except tuple(ROW_FAILURES) as error:
+            return ROW_FAILURES[type(error)]
 
     async def _load(self, key_id: str) -> Fetched[DataKey]:
         try:
@@ -262,7 +238,7 @@ class Keyrings:
         found = await self._finder.find(keyring)
         # The data key before the record that names it: a rollover by another sidecar then makes no call wait for the
         # KMS, and in an outage the primary that is known here goes on. What a retry cannot mend is left to ``primary``.
-        with contextlib.suppress(*_PERMANENT):
+        with contextlib.suppress(*PERMANENT):
             await self._keys.get(found.record.key_id)
         listed = self._lists.glance(keyring)
         if listed is not None and found.record.key_id not in listed:
@@ -283,13 +259,3 @@ def _cipher_of(data_key: DataKey, keyring: str | None) -> DataKeyCipher | RowFai
     if keyring is not None and data_key.keyring != keyring:
         return RowFailure.WRONG_KEYRING
     return data_key.cipher
-
-
-def _own_spread(seed: bytes) -> Callable[[str], float]:
-    """For each data key the same number in [0, 1) every time, and in every sidecar another."""
-
-    def spread(key_id: str) -> float:
-        digest = hashlib.blake2b(key_id.encode(), key=seed, digest_size=8).digest()
-        return (int.from_bytes(digest, "big") >> 11) / 2.0**53
-
-    return spread

@@ -6,7 +6,6 @@ Owns lifetimes, single flight and refresh-ahead; knows nothing of what it holds.
 
 import asyncio
 import heapq
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -15,7 +14,7 @@ from cachetools import TLRUCache
 
 from sidecar.errors import RETRYABLE, SidekeyError
 from sidecar.keys.clock import Clock
-from sidecar.keys.entries import Entry, Events
+from sidecar.keys.entries import Entries, Entry, Events
 from sidecar.keys.lifetime import Fetched, Lifetime
 from sidecar.keys.outage import OF_KEYSTORE, Outage, Pace, TokenBucket, fail_fast_seconds, fresh
 
@@ -54,8 +53,7 @@ class RefreshingCache(Generic[K, V]):
         self._refreshes = TokenBucket(pace.refreshes_per_second, clock)
         self._behind = False
         """The last sweep could not start all that was due: only sweeps refresh then, the most urgent first."""
-        self._entries: OrderedDict[K, Entry[V]] = OrderedDict()
-        """The least recently used first."""
+        self._entries: Entries[K, V] = Entries(lifetime, clock, outage, jitter)
         self._failures: TLRUCache[K, tuple[SidekeyError, float]] = TLRUCache(
             lifetime.max_entries, lambda _key, failure, _now: failure[1], clock.monotonic
         )
@@ -66,14 +64,11 @@ class RefreshingCache(Generic[K, V]):
 
     def peek(self, key: K) -> V | None:
         """The value if it is here and alive, counted as a use; starts its refresh where that is due."""
-        now = self._clock.monotonic()
-        entry = self._living(key, now)
+        entry = self._entries.use(key)
         if entry is None:
             return None
-        self._entries.move_to_end(key)
-        entry.used_at = now
         self._events.lookup("stale" if entry.carried else "hit")
-        if entry.refresh_at <= now and key not in self._flights:
+        if entry.refresh_at <= self._clock.monotonic() and key not in self._flights:
             entry.carried = entry.carried or self._outage.lasts
             if not self._behind:
                 self._refresh(key)
@@ -81,7 +76,7 @@ class RefreshingCache(Generic[K, V]):
 
     def glance(self, key: K) -> V | None:
         """The value if it is here and alive; no use of it, and no event."""
-        entry = self._living(key, self._clock.monotonic())
+        entry = self._entries.get(key)
         return None if entry is None else entry.value
 
     async def get(self, key: K) -> V:
@@ -107,10 +102,7 @@ class RefreshingCache(Generic[K, V]):
             value = await asyncio.shield(self._fly_for(key))
         except SidekeyError as error:
             raise fresh(error) from None
-        now = self._clock.monotonic()
-        entry = self._living(key, now)
-        if entry is not None:
-            entry.used_at = now
+        self._entries.use(key)
         return value
 
     def put(self, key: K, value: V, *, since: float) -> None:
@@ -120,25 +112,24 @@ class RefreshingCache(Generic[K, V]):
 
     def evict(self, key: K) -> None:
         """Drop an entry; whoever works with its value keeps it until done."""
-        if self._entries.pop(key, None) is not None:
+        if self._entries.drop(key):
             self._events.evicted("refused")
-        self._events.size(len(self._entries))
+        self._events.size(self._entries.stored)
 
     def carried(self) -> list[K]:
         """The keys of living entries whose refresh an outage prevents."""
-        now = self._clock.monotonic()
-        return [key for key, entry in self._entries.items() if entry.carried and self._alive(entry, now)]
+        return self._entries.carried()
 
     def refuse(self, key: K, error: SidekeyError) -> None:
         """Drop an entry of which it is known elsewhere that its fetch would fail for good."""
-        self._refuse(key, error, self._living(key, self._clock.monotonic()))
+        self._refuse(key, error, self._entries.get(key))
 
     def forget(self, key: K) -> None:
         """Drop whatever is known of a key, since it has just changed; a fetch under way answers its callers alone."""
         self._failures.pop(key, None)
         self._flights.pop(key, None)
-        self._entries.pop(key, None)
-        self._events.size(len(self._entries))
+        self._entries.drop(key)
+        self._events.size(self._entries.stored)
 
     def trouble_is_over(self) -> None:
         """What failed for now may be fetched again at once: somebody has asked, and was answered."""
@@ -152,22 +143,20 @@ class RefreshingCache(Generic[K, V]):
 
         As many at once as the pace and, in an outage, its budget have room for.
         """
-        now = self._clock.monotonic()
-        due, stale = self._look_through(now)
-        self._events.size(len(self._entries))
-        self._events.stale(stale)
+        seen = self._entries.look_through(self._flights.__contains__)
+        self._events.size(self._entries.stored)
+        self._events.stale(seen.stale)
         started = 0
         room = max(0, self._lifetime.max_background_fetches - len(self._flights))
-        for _, key in heapq.nsmallest(room, due, key=lambda urgency: urgency[0]):
+        for _, key in heapq.nsmallest(room, seen.due, key=lambda urgency: urgency[0]):
             if not self._refresh(key):
                 break
             started += 1
-        self._behind = started < len(due)
+        self._behind = started < len(seen.due)
 
     def __len__(self) -> int:
         """Entries that are alive."""
-        now = self._clock.monotonic()
-        return sum(self._alive(entry, now) for entry in self._entries.values())
+        return len(self._entries)
 
     async def close(self) -> None:
         """Cancel what is under way and forget everything."""
@@ -180,40 +169,12 @@ class RefreshingCache(Generic[K, V]):
         self._events.size(0)
         self._events.stale(0)
 
-    def _alive(self, entry: Entry[V], now: float) -> bool:
-        return entry.is_alive(now, self._lifetime.ttl_seconds, self._outage)
-
-    def _living(self, key: K, now: float) -> Entry[V] | None:
-        entry = self._entries.get(key)
-        if entry is not None and not self._alive(entry, now):
-            del self._entries[key]
-            return None
-        return entry
-
     def _known_failure(self, key: K) -> SidekeyError | None:
         # One look: between asking whether it is there and taking it, it may expire.
         try:
             return self._failures[key][0]
         except KeyError:
             return None
-
-    def _look_through(self, now: float) -> tuple[list[tuple[float, K]], int]:
-        """Drop the dead; those that want a refresh with the moment of their end, and how many are past their TTL."""
-        due: list[tuple[float, K]] = []
-        dead: list[K] = []
-        stale = 0
-        for key, entry in self._entries.items():
-            if not self._alive(entry, now):
-                dead.append(key)
-                continue
-            stale += now >= entry.expires_at
-            if entry.used_at is None or entry.refresh_at > now or key in self._flights:
-                continue
-            entry.carried = entry.carried or self._outage.lasts
-            due.append((entry.stale_at, key))
-        for key in dead:
-            del self._entries[key]
-        return due, stale
 
     def _refresh(self, key: K) -> bool:
         """Start a refresh if there is room for it; in an outage the entry goes on without a call of its own."""
@@ -245,7 +206,7 @@ class RefreshingCache(Generic[K, V]):
     async def _fly(self, key: K) -> V:
         since = self._clock.monotonic()
         number = self._outage.number
-        refreshed = self._living(key, since)
+        refreshed = self._entries.get(key)
         try:
             fetched = await self._fetch(key)
         except RETRYABLE as error:
@@ -276,19 +237,9 @@ class RefreshingCache(Generic[K, V]):
         return self._flights.get(key) is asyncio.current_task()
 
     def _store(self, key: K, fetched: Fetched[V], since: float) -> None:
-        lifetime = self._lifetime
-        life = lifetime.ttl_seconds * (1 - lifetime.jitter_fraction * self._jitter())
-        refresh_after = min(life * lifetime.refresh_after_fraction, fetched.refresh_within_seconds)
-        entry = Entry(fetched.value, since + refresh_after, since + life, since + lifetime.longest_seconds)
-        now = self._clock.monotonic()
-        self._entries.pop(key, None)
-        if now < entry.expires_at:  # a fetch slower than the TTL answers those who waited for it and is not kept
-            if len(self._entries) >= lifetime.max_entries:
-                _, oldest = self._entries.popitem(last=False)
-                if self._alive(oldest, now):
-                    self._events.evicted("capacity")
-            self._entries[key] = entry
-        self._events.size(len(self._entries))
+        if self._entries.store(key, fetched, since):
+            self._events.evicted("capacity")
+        self._events.size(self._entries.stored)
 
     def _refuse(self, key: K, error: SidekeyError, refreshed: Entry[V] | None) -> None:
         """A permanent failure: the entry leaves at once, and the failure is remembered."""
@@ -304,13 +255,12 @@ class RefreshingCache(Generic[K, V]):
 
     def _carry_on(self, key: K, reason: str) -> bool:
         """The entry, if it lives, goes on and is tried again ever more rarely."""
-        now = self._clock.monotonic()
-        entry = self._living(key, now)
+        entry = self._entries.get(key)
         if entry is None:
             return False
         entry.carried = True
         entry.failed_refreshes += 1
         wait = min(_LONGEST_RETRY_SECONDS, _FIRST_RETRY_SECONDS * 2.0 ** (entry.failed_refreshes - 1))
-        entry.refresh_at = now + wait * (0.5 + self._jitter() / 2)
+        entry.refresh_at = self._clock.monotonic() + wait * (0.5 + self._jitter() / 2)
         self._events.postponed(key, entry.value, reason)
         return True

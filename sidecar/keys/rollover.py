@@ -12,6 +12,8 @@ So a whole fleet encrypts under the new primary one TTL after it was made. A bud
 with a delay of one flush (``usage.flushSeconds``).
 """
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -89,3 +91,13 @@ class RolloverSchedule:
         if spent > 0 and age > 0:
             by_budget = min(by_budget, max(1.0, (self.prepared_budget - spent) * age / spent / 2))
         return min(by_age, by_budget)
+
+
+def own_spread(seed: bytes) -> Callable[[str], float]:
+    """For each data key the same number in [0, 1) every time, and in every sidecar another."""
+
+    def spread(key_id: str) -> float:
+        digest = hashlib.blake2b(key_id.encode(), key=seed, digest_size=8).digest()
+        return (int.from_bytes(digest, "big") >> 11) / 2.0**53
+
+    return spread

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sidecar.errors import KeystoreUnavailableError, KmsUnavailableError, UnknownKeyringError
-from sidecar.keys.keyrings import _own_spread
+from sidecar.keys.rollover import own_spread
 from sidecar.keystore.port import KeyState
 from tests.fakes.clock import FakeClock
 from tests.keys.settling import fetches_done, turns
@@ -56,7 +56,7 @@ async def test_counts_that_are_not_flushed_yet_count_for_the_budget() -> None:
 
 
 def test_every_sidecar_has_a_moment_of_its_own_for_each_data_key_and_keeps_to_it() -> None:
-    spreads = [_own_spread(bytes([number]) * 32) for number in range(64)]
+    spreads = [own_spread(bytes([number]) * 32) for number in range(64)]
     ids = [f"{number:014x}" for number in range(1, 65)]
     drawn = [[spread(key_id) for key_id in ids] for spread in spreads]
     assert drawn == [[spread(key_id) for key_id in ids] for spread in spreads]
