@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.format import RowFailure, Suite
-from sidecar.errors import CorruptKeyError, KeyDestroyedError, KeyDisabledError, UnknownKeyError
+from sidecar.errors import RETRYABLE, CorruptKeyError, KeyDestroyedError, KeyDisabledError, UnknownKeyError
 from sidecar.keys.clock import Clock
 from sidecar.keys.data_key import DataKey, DataKeys
 from sidecar.keys.lifetime import Fetched, Lifetime
@@ -235,7 +235,13 @@ class Keyrings:
             raise
 
     async def _find_primary(self, keyring: str) -> Fetched[Primary]:
-        found = await self._finder.find(keyring)
+        known = self._primaries.glance(keyring)
+        try:
+            found = await self._finder.find(keyring)
+        except RETRYABLE:
+            if known is not None:
+                self._finder.goes_on(known)
+            raise
         # The data key before the record that names it: a rollover by another sidecar then makes no call wait for the
         # KMS, and in an outage the primary that is known here goes on. What a retry cannot mend is left to ``primary``.
         with contextlib.suppress(*PERMANENT):

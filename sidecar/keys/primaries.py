@@ -145,6 +145,13 @@ class Primaries:
         record, _ = await self._make(keyring, newest, "first")
         return record
 
+    def goes_on(self, primary: Primary) -> bool:
+        """Tell of a primary that goes on, since the keystore or the KMS is away; returns whether it is overdue."""
+        record = primary.record
+        overdue = primary.terms.schedule.is_overdue(record, self._clock.now(), self._spent(record))
+        self._metrics.rollover_overdue.labels(record.keyring).set(overdue)
+        return overdue
+
     async def _roll_over(self, old: Primary) -> DataKeyRecord:
         keyring = old.record.keyring
         try:
@@ -165,9 +172,8 @@ class Primaries:
 
     def _postpone(self, old: Primary, error: SidekeyError) -> None:
         record = old.record
-        overdue = old.terms.schedule.is_overdue(record, self._clock.now(), self._spent(record))
+        overdue = self.goes_on(old)
         self._metrics.rollovers.labels("failed").inc()
-        self._metrics.rollover_overdue.labels(record.keyring).set(overdue)
         log.warning(
             "rollover_postponed",
             keyring=record.keyring,

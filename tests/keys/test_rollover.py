@@ -212,6 +212,22 @@ async def test_an_overdue_primary_goes_on_at_first_use_with_the_kms_down(world: 
     assert world.metric(OVERDUE, keyring="default") == 1
 
 
+async def test_a_primary_that_outlives_its_time_while_the_keystore_is_away_is_said_to_be_overdue() -> None:
+    world = await World(period=timedelta(days=10), stale_on_outage_seconds=11 * DAY).opened()
+    first = await world.keyrings.primary("default")
+    await live(world, 10 * DAY - 7200, step=120.0)
+    world.store.fail_with = KeystoreUnavailableError("away")
+    await live(world, 3600.0, step=60.0)
+    assert world.metric(OVERDUE, keyring="default") == 0
+    await live(world, 7200.0, step=60.0)
+    assert (await world.keyrings.primary("default")).key_id == first.key_id
+    assert world.metric(OVERDUE, keyring="default") == 1
+    world.store.fail_with = None
+    await live(world, 300.0, step=20.0)
+    assert world.generations() == [1, 2]
+    assert world.metric(OVERDUE, keyring="default") == 0
+
+
 async def test_a_rollover_that_cannot_be_stored_is_put_off(world: World) -> None:
     first = await world.keyrings.primary("default")
     world.clock.advance(11 * DAY)
