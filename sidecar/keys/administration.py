@@ -126,7 +126,11 @@ class Administration:
         key = await self.inventory.key(key_id)
         if (why := refusal(key.record, state, is_primary=key.is_primary)) is not None:
             raise StateTransitionError(why)
-        if dry_run or key.record.state is state:
+        if dry_run:
+            return key
+        if key.record.state is state:
+            # Changed elsewhere: whoever is told that it is so here must not see it work on what this sidecar remembers.
+            self._keyrings.forget(key.record.keyring, key_id)
             return key
         await self._set_state(key.record, state)
         return await self.inventory.key(key_id)

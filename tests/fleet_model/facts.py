@@ -94,11 +94,18 @@ class Facts:
         """What a KMS was ever set to refuse with."""
         self._rows = database.rows
         self._asks = asks
+        self._told: dict[tuple[object, str], Moment] = {}
         self._proved: defaultdict[object, set[bytes]] = defaultdict(set)
 
     def moment(self) -> Moment:
         """Now."""
+        self._asks.number += 1
         return Moment(self._asks.now(), self._asks.number)
+
+    def told(self, sidecar: object, key_id: str) -> None:
+        """A sidecar has told its caller that a data key is as it wanted it: disabled, it works there no more."""
+        if self.states[key_id][-1][1] is not KeyState.ENABLED:
+            self._told[sidecar, key_id] = self.moment()
 
     # --- What the links tell -------------------------------------------------------------------------------------
 
@@ -146,6 +153,8 @@ class Facts:
         """The keystore changed a state, or found it so already."""
         if done and self.states[key_id][-1][1] is not state:
             self.states[key_id].append((self._asks.now(), state))
+            if state is KeyState.ENABLED:
+                self._told = {place: moment for place, moment in self._told.items() if place[1] != key_id}
 
     def keyring_of(self, key_id: str) -> str:
         """The keyring of a data key that was ever stored."""
@@ -193,6 +202,8 @@ class Facts:
         since = begun.time - (self.terms.ttl if calm else self.terms.stale)
         assert self.enabled_at(key_id) > since, f"{key_id} works although it was disabled before the limit"
         assert ask.ended > since, f"{key_id} works although the KMS was not asked since the limit"
+        told = self._told.get((sidecar, key_id))
+        assert told is None or begun.number < told.number, f"{key_id} works where its disabling was acknowledged"
         refused = self._asks.refused.get((sidecar, key_id))
         assert refused is None or refused > begun.number, f"{key_id} works although the KMS has refused it"
 
@@ -243,7 +254,7 @@ class Facts:
 
     def check_database(self, sidecars: Sequence[KnownSidecar]) -> None:
         """What holds at every moment, of every row."""
-        assert self._asks.found == []
+        assert not self._asks.found, self._asks.found
         assert self._rows.keys() == self.states.keys()
         generations: defaultdict[str, list[int]] = defaultdict(list)
         for key_id, row in self._rows.items():

@@ -151,6 +151,8 @@ class Fleet:
         async def set_states() -> None:
             for key_id, state in states:
                 await sidecar.administration.set_key_state(key_id, state)
+                self.facts.told(sidecar, key_id)
+                self.asks.forgotten(sidecar, self.facts.keyring_of(key_id), key_id)
 
         self.administer(sidecar, set_states, "state", StateTransitionError)
 
@@ -173,7 +175,7 @@ class Fleet:
 
         self.call(sidecar, sweep)
         self.call(sidecar, sidecar.usage.flush)
-        self.call(sidecar, sidecar.completion.run_once, "completion")
+        self.call(sidecar, sidecar.complete, "completion")
 
     # --- Begin and end ---------------------------------------------------------------------------------------------
 

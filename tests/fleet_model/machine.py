@@ -19,7 +19,7 @@ from sidecar.errors import (
     UnknownKeyringError,
 )
 from sidecar.keystore.port import KeyState
-from tests.fleet_model.facts import Terms
+from tests.fleet_model.facts import Acknowledged, Terms
 from tests.fleet_model.fleet import Fleet
 from tests.fleet_model.sidecar import JITTER, FleetSidecar
 
@@ -27,6 +27,8 @@ TICK = 1 / 64
 TTL = 64.0
 STALE = 256.0
 REFRESH = TTL * (1 - JITTER) * 0.75
+DUE = TTL * 0.7
+"""A refresh is due before, for most jitters, and the life of hardly anything is over."""
 DAY = 86_400.0
 LEAD = 3_600.0
 BUDGET = 60
@@ -52,6 +54,10 @@ class FleetMachine(RuleBasedStateMachine):
         terms = Terms(TTL, stale, REFRESH, timedelta(seconds=DAY), timedelta(seconds=LEAD), BUDGET, BUDGET * 9 // 10)
         self.fleet = Fleet(terms, sidecars=sidecars, kmses=kmses)
         self.stack.callback(self.fleet.check_and_end)
+
+    def value(self, data: st.DataObject) -> Acknowledged:
+        values = self.fleet.facts.values
+        return values[data.draw(st.integers(0, len(values) - 1))]
 
     def sidecar(self, which: int) -> FleetSidecar:
         return self.fleet.sidecars[which % len(self.fleet.sidecars)]
@@ -110,8 +116,7 @@ class FleetMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.fleet.facts.values)
     @rule(which=WHICH, data=st.data(), destroy=st.booleans())
     def retire_what_has_encrypted(self, which: int, data: st.DataObject, destroy: bool) -> None:
-        values = self.fleet.facts.values
-        value = values[data.draw(st.integers(0, len(values) - 1))]
+        value = self.value(data)
         self.fleet.rotate(self.sidecar(which), value.keyring)
         self.fleet.pass_time()
         states = [KeyState.DISABLED, KeyState.DESTROYED] if destroy else [KeyState.DISABLED]
@@ -188,6 +193,34 @@ class FleetMachine(RuleBasedStateMachine):
         ahead = sorted(at + limit + near for at in self.fleet.moments() if at + limit + near > now)
         if ahead:
             self.fleet.pass_time(ahead[data.draw(st.integers(0, len(ahead) - 1))] - now)
+
+    @precondition(lambda self: self.fleet.facts.values)
+    @rule(which=WHICH, data=st.data(), kind=st.sampled_from([KmsDeniedError, KmsDisabledError]))
+    def a_refresh_is_refused(self, which: int, data: st.DataObject, kind: type[SidekeyError]) -> None:
+        """What is in use is asked about while it lives; the answer holds from then on."""
+        sidecar, value = self.sidecar(which), self.value(data)
+        self.fleet.decrypt(sidecar, [value])
+        self.fleet.pass_time(DUE)
+        self.a_kms_refuses(1, kind, all_of=True)
+        for seconds in (0.0, TICK, 1.0):
+            self.fleet.decrypt(sidecar, [value])
+            self.fleet.pass_time(seconds)
+
+    @precondition(lambda self: self.fleet.facts.values)
+    @rule(which=WHICH, data=st.data(), hangs=st.sampled_from([1.0, 4.0]), fail=st.booleans())
+    def a_fetch_hangs_and_its_limit_comes(self, which: int, data: st.DataObject, hangs: float, fail: bool) -> None:
+        """Lives are counted from before a fetch began, however long it took."""
+        sidecar, value = self.sidecar(which), self.value(data)
+        for name in self.fleet.kmses:
+            sidecar.links[name].faults.append((0, "hold"))
+        begun = self.fleet.loop.time()
+        self.fleet.decrypt(sidecar, [value])
+        self.fleet.pass_time(hangs)
+        for held in list(self.fleet.held):
+            held.release(fail=fail)
+        self.fleet.pass_time(begun + TTL - self.fleet.loop.time())
+        self.fleet.decrypt(sidecar, [value])
+        self.fleet.pass_time()
 
     @rule(spans=st.integers(2, 8), seconds=st.sampled_from([1.0, 8.0, TTL / 2]), keyring=KEYRINGS)
     def life_goes_on(self, spans: int, seconds: float, keyring: str) -> None:

@@ -73,6 +73,7 @@ class FleetSidecar:
     def __init__(self, around: Surroundings, number: int, clock: FleetClock) -> None:
         self.clock = clock
         self.number = number
+        self._completing = False
         self.made_on_call: Counter[str] = Counter()
         self._loop = around.loop
         self._held = around.held
@@ -132,6 +133,13 @@ class FleetSidecar:
         """Open everything; nothing is called for."""
         await self._open_store(upgrade=True)
         await self.wrapping_keys.open()
+
+    async def complete(self) -> None:
+        """A round of completion; there is never a second one at a time."""
+        if not self._completing:
+            self._completing = True
+            await self.completion.run_once()
+            self._completing = False
 
     async def close(self) -> None:
         """As ``sidecar.serve`` ends: nothing counted is lost, if the keystore answers."""

@@ -11,9 +11,11 @@ _SOAK = os.environ.get("SIDEKEY_SOAK") == "1"
 
 TestFleet = FleetMachine.TestCase
 TestFleet.settings = settings(
-    max_examples=3000 if _SOAK else 150,
+    max_examples=5000 if _SOAK else 250,
     stateful_step_count=40,
     deadline=None,
+    print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
-pytestmark = pytest.mark.timeout(3600 if _SOAK else 120)
+# A run that passes takes half a minute; a failure is made small first, and then shown with what reproduces it.
+pytestmark = pytest.mark.timeout(7200 if _SOAK else 900)

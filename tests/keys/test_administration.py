@@ -436,3 +436,22 @@ async def test_what_one_sidecar_changes_another_follows_within_its_ttl(
     world.clock.advance(TTL)
     assert (await other.keyrings.for_decryption([old.key_id], None))[old.key_id] is RowFailure.KEY_DISABLED
     assert (await other.keyrings.primary("pay")).key_id == new.key_id
+
+
+async def test_a_state_that_another_sidecar_set_holds_where_it_is_asked_for_again() -> None:
+    world = await World().opened()
+    other = await world.second().opened()
+    first = await world.keyrings.primary("default")
+    await other.keyrings.for_decryption([first.key_id], None)
+    await administration_of(world).rotate("default")
+    await administration_of(world).set_key_state(first.key_id, DISABLED)
+    await administration_of(other).set_key_state(first.key_id, DISABLED, dry_run=True)
+    assert first.key_id not in await failures_of(other, first.key_id)
+    await administration_of(other).set_key_state(first.key_id, DISABLED)
+    assert await failures_of(other, first.key_id) == {first.key_id: RowFailure.KEY_DISABLED}
+
+
+async def failures_of(world: World, key_id: str) -> dict[str, RowFailure]:
+    """Why a data key does not decrypt in a sidecar; empty where it does."""
+    found = await world.keyrings.for_decryption([key_id], None)
+    return {key_id: failure for key_id, failure in found.items() if isinstance(failure, RowFailure)}
