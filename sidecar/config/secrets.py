@@ -6,10 +6,11 @@ from typing import Any
 
 from sidecar.config.problems import REDACTED, dotted
 
+_SWITCHES = ("isKms", "formerKms")
 _AWS_CREDENTIALS = frozenset({"accesskeyid", "secretaccesskey", "sessiontoken"})
 _HOME = ("extraKmsConfig", "credentials")
 # Whatever else a provider's block holds may be a secret: Sidekey cannot know.
-_PUBLIC = frozenset({"plugin", "isKms", "keyId", "region"})
+_PUBLIC = frozenset({"plugin", *_SWITCHES, "keyId", "region"})
 
 
 def take_out_misplaced(tree: dict[str, Any]) -> list[str]:
@@ -43,11 +44,12 @@ def _of_plugin(name: str, block: dict[str, Any]) -> list[str]:
     path = ("plugins", name)
     problems = [
         # Taken as unknown, it would silently leave the KMS unused.
-        f"{dotted((*path, key))}: unknown key; did you mean 'isKms'?"
+        f"{dotted((*path, key))}: unknown key; did you mean '{switch}'?"
         for key in block
-        if key != "isKms" and _letters(key) == "iskms"
+        for switch in _SWITCHES
+        if key != switch and _letters(key) == switch.lower()
     ]
-    if block.get("isKms") is not True:
+    if not any(block.get(switch) is True for switch in _SWITCHES):
         return problems  # Not ours: its keys are unchecked.
     if block.get("plugin") == "awsKms":
         problems += _credentials_outside(block, path)

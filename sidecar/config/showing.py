@@ -29,8 +29,8 @@ def warnings_of(config: Config) -> list[str]:
 def _plugin_warnings(config: Config) -> list[str]:
     warnings = []
     for name, plugin in config.plugins.items():
-        if not plugin.is_kms:
-            warnings.append(f"{dotted(('plugins', name))}: it is not used, for it has no 'isKms: true'")
+        if not (plugin.is_kms or plugin.former_kms):
+            warnings.append(f"{dotted(('plugins', name))}: it is not used, for it has no 'isKms: true' (nor 'formerKms: true')")
         elif has_static_credentials(plugin.settings):
             path = dotted(("plugins", name, "extraKmsConfig", "credentials"))
             warnings.append(f"{path}: static credentials are discouraged; use an IAM role")

@@ -77,6 +77,7 @@ def problems_of(
             "plugins.a: it must name its provider in 'plugin', for example 'plugin: awsKms'",
         ),
         ("plugins: {a: {plugin: awsKms, iskms: true}}", "plugins.a.iskms: unknown key; did you mean 'isKms'?"),
+        ("plugins: {a: {plugin: x, formerKMS: true}}", "plugins.a.formerKMS: unknown key; did you mean 'formerKms'?"),
         ("plugins: {a: {plugin: awsKms, is_kms: true}}", "plugins.a.is_kms: unknown key; did you mean 'isKms'?"),
         (
             "plugins: {a: {plugin: x, isKms: true}, b: {plugin: y, isKms: true}}\nkms: {order: [a]}",

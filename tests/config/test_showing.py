@@ -14,7 +14,8 @@ def test_what_is_printed_loads_to_an_equal_value(tmp_path: Path) -> None:
     text = (
         "server: {listen: ['127.0.0.1:0', 'unix:///run/s.sock'], http: '[::1]:9464', reflection: true}\n"
         "cache: {ttlSeconds: 12.5}\nkeyrings: {hr-*: {}, '*': }\nlog: {format: json}\ndataDir: /d\n"
-        "plugins: {k: {plugin: awsKms, isKms: true, keyId: a, region: eu-west-1}}\n"
+        "plugins: {k: {plugin: awsKms, isKms: true, keyId: a, region: eu-west-1},\n"
+        "  old: {plugin: awsKms, formerKms: true, keyId: b, region: eu-west-1}}\n"
     )
     config = from_yaml(tmp_path, text)
     assert from_yaml(tmp_path, dump(config)) == config
@@ -55,6 +56,11 @@ def test_what_is_unwise_is_warned_of_without_secrets(tmp_path: Path) -> None:
         "server.http",
     ]
     assert "hunter2" not in "".join(warnings)
+
+
+def test_a_former_kms_is_used_and_its_static_credentials_are_warned_of(tmp_path: Path) -> None:
+    (warning,) = warnings_of(from_yaml(tmp_path, IMMUTA.replace("isKms: true", "formerKms: true")))
+    assert warning.startswith("plugins.awsKms.extraKmsConfig.credentials: ")
 
 
 def test_the_default_has_nothing_to_warn_of() -> None:
