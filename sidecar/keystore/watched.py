@@ -1,11 +1,11 @@
 """A keystore that tells how its calls end. Owns no decision: whoever listens does."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
 from sidecar.errors import KeystoreUnavailableError
 from sidecar.keystore.forwarding import ForwardingKeystore
-from sidecar.keystore.port import Keystore
+from sidecar.keystore.port import DataKeyRecord, Keystore, Usage
 
 _T = TypeVar("_T")
 
@@ -16,6 +16,16 @@ class WatchedKeystore(ForwardingKeystore):
     def __init__(self, keystore: Keystore, on_result: Callable[[bool], None]) -> None:
         super().__init__(keystore)
         self._on_result = on_result
+
+    async def get_many(self, key_ids: Iterable[str]) -> Mapping[str, DataKeyRecord]:
+        """As the port; to be asked for nothing says nothing of the keystore."""
+        wanted = list(key_ids)
+        return await super().get_many(wanted) if wanted else {}
+
+    async def add_usage(self, usage: Mapping[str, Usage]) -> None:
+        """As the port; likewise."""
+        if usage:
+            await super().add_usage(usage)
 
     async def _asked(self, answer: Awaitable[_T]) -> _T:
         try:
