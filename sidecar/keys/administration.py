@@ -73,21 +73,24 @@ class Administration:
             KeyringExistsError: it has other settings, and they are not to be replaced.
             SidekeyError: the KMS is away or refuses.
         """
-        check_name(name)
-        self._check_settings(name, settings)
-        stored = await self._keystore.keyring(name)
-        if stored is None or (replace and stored.settings != settings):
+        stored = await self.check_keyring(name, settings, replace=replace)
+        if stored is None or stored.settings != settings:
             stored = await self._save(KeyringRecord(name, self._clock.now(), settings), replace=replace)
-        if stored.settings != settings:
-            raise KeyringExistsError(
-                f"keyring {name!r} is there with other settings; replacing them must be asked for "
-                "(replace_settings in a call, --replace in a command)"
-            )
+        _must_be_the_same(stored, settings)
         if await self._keystore.primary(name) is None:
             # That there was no such keyring may be remembered, and must not refuse the one that there is now.
             self._keyrings.forget(name, None)
             await self._keyrings.primary(name)
         return await self.inventory.keyring(name)
+
+    async def check_keyring(self, name: str, settings: KeyringSettings, *, replace: bool) -> KeyringRecord | None:
+        """What is stored of a keyring that ``create_keyring`` would take; changes nothing, and raises as that does."""
+        check_name(name)
+        self._check_settings(name, settings)
+        stored = await self._keystore.keyring(name)
+        if stored is not None and not replace:
+            _must_be_the_same(stored, settings)
+        return stored
 
     async def rotate(self, name: str, *, dry_run: bool = False) -> DataKeyRecord | None:
         """Make a new primary now, and return it; with ``dry_run`` the one that it would replace, None for none.
@@ -198,4 +201,12 @@ class Administration:
             keyring=record.keyring,
             generation=record.generation,
             **{"from": record.state.value, "to": state.value},
+        )
+
+
+def _must_be_the_same(stored: KeyringRecord, settings: KeyringSettings) -> None:
+    if stored.settings != settings:
+        raise KeyringExistsError(
+            f"keyring {stored.name!r} is there with other settings; replacing them must be asked for "
+            "(replace_settings in a call, --replace in a command)"
         )

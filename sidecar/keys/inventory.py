@@ -76,6 +76,12 @@ class Inventory:
         """What would hold for a keyring if these were its stored settings."""
         return terms_of(self._configured(name), stored)
 
+    async def stored(self, name: str) -> KeyringSettings | None:
+        """A keyring's settings as they were stored by call; None where it was never created by one."""
+        check_name(name)
+        record = await self._keystore.keyring(name)
+        return None if record is None else record.settings
+
     async def keyring(self, name: str) -> DescribedKeyring:
         """One keyring. Raises ``UnknownKeyringError``."""
         check_name(name)
