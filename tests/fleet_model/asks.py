@@ -3,13 +3,13 @@
 For each sidecar, KMS and data key in use:
 
 - one unwrap at a time;
-- after one that succeeded none until the data key's refresh is due;
+- after one that succeeded none until the data key's refresh is due, which counts from before its fetch began;
 - after one that failed none for half a second.
 
-So in T seconds a sidecar makes at most ``1 + T / refresh`` unwraps of a data key that succeed, and at most ``1 + 2 T``
-that fail; and of wraps for a keyring at most ``1 + 2 T``, whatever is asked of it and however often. Apart stand what
-was asked for by call (a rotation, a rewrap), by the completion of copies (each has its own bound), and a data key whose
-state was just changed by this sidecar, which forgets it and looks it up anew.
+So in T seconds a sidecar makes at most ``1 + T / (refresh - 16)`` unwraps of a data key that succeed, and at most
+``1 + 2 T`` that fail; and of wraps for a keyring ``1 + 2 T`` that fail, whatever is asked of it and however often. Apart
+stand what was asked for by call (a rotation, a rewrap), the completion of copies (it has a bound of its own), and a data
+key whose state was just changed by this sidecar, which forgets it and looks it up anew.
 """
 
 import contextvars
@@ -24,6 +24,8 @@ PURPOSE: contextvars.ContextVar[str] = contextvars.ContextVar("purpose", default
 """Why a task runs: ``use`` of values, or another; tasks inherit it."""
 
 AFTER_FAILURE_SECONDS = 0.5
+_LONGEST_FETCH_SECONDS = 16.0
+"""Three waits of five seconds before the KMS that answers is asked: for the keystore, a turn and another KMS."""
 _FORGOTTEN_SECONDS = 30.0
 """So long a fetch that was begun before its data key was forgotten may go on."""
 
@@ -82,7 +84,8 @@ class Asks:
         pause = 0.0 if last.succeeded else AFTER_FAILURE_SECONDS
         self.must(self.now() >= last.ended + pause, f"a storm of calls: {subject}")
         if last.fetched and last.succeeded and self._refused_at.get(place, -math.inf) < last.begun:
-            self.must(self.now() >= last.begun + self._refresh_seconds, f"unwrapped again before its time: {subject}")
+            due_at = last.begun - _LONGEST_FETCH_SECONDS + self._refresh_seconds
+            self.must(self.now() >= due_at, f"unwrapped again before its time: {subject}")
 
     def must(self, condition: bool, text: str) -> None:
         """Note what must not be."""

@@ -201,7 +201,7 @@ class Facts:
         calm = sidecar.outage_at < (ask.ended if ask.fetched else -math.inf) or sidecar.outage_at == -math.inf
         since = begun.time - (self.terms.ttl if calm else self.terms.stale)
         assert self.enabled_at(key_id) > since, f"{key_id} works although it was disabled before the limit"
-        assert ask.ended > since, f"{key_id} works although the KMS was not asked since the limit"
+        assert ask.begun > since, f"{key_id} works although the KMS was not asked since the limit"
         told = self._told.get((sidecar, key_id))
         assert told is None or begun.number < told.number, f"{key_id} works where its disabling was acknowledged"
         refused = self._asks.refused.get((sidecar, key_id))

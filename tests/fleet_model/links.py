@@ -151,11 +151,11 @@ class LinkedKeystore(ForwardingKeystore):
         self._facts.check_copies(self._sidecar, copies, known=expected)
         return await self._asked(self._keystore.replace_copies(key_id, expected, copies))
 
-    async def add_usage(self, usage: Mapping[str, Usage]) -> None:
+    async def add_usage(self, usage: Mapping[str, Usage]) -> Mapping[str, SidekeyError]:
         """As the port."""
-        added: list[None] = []
+        added: list[Mapping[str, SidekeyError]] = []
         try:
-            await self._asked(_told(lambda: self._keystore.add_usage(usage), added.append))
+            return await self._asked(_told(lambda: self._keystore.add_usage(usage), added.append))
         except BaseException:
             if added:
                 self._facts.answer_to_usage_lost(usage)
