@@ -7,9 +7,10 @@ For each sidecar, KMS and data key in use:
 - after one that failed none for half a second.
 
 So in T seconds a sidecar makes at most ``1 + T / (refresh - 16)`` unwraps of a data key that succeed, and at most
-``1 + 2 T`` that fail; and of wraps for a keyring ``1 + 2 T`` that fail, whatever is asked of it and however often. Apart
-stand what was asked for by call (a rotation, a rewrap), the completion of copies (it has a bound of its own), and a data
-key whose state was just changed by this sidecar, which forgets it and looks it up anew.
+``1 + 2 T`` that fail; and of wraps for a keyring ``1 + 2 T`` that fail, whatever is asked of it and however often.
+
+Apart stand what was asked for by call (a rotation, a rewrap), the completion of copies (it has a bound of its own), and
+a data key whose state was just changed by this sidecar, which forgets it and looks it up anew.
 """
 
 import contextvars
