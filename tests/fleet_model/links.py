@@ -97,7 +97,7 @@ class Link:
             await held.outcome
         finally:
             self.held.remove(held)
-            self.met(self.outage())
+            self.trouble_at = self.loop.time()
 
 
 class LinkedKeystore(ForwardingKeystore):
@@ -119,6 +119,7 @@ class LinkedKeystore(ForwardingKeystore):
                     await self._link.pass_back()
                     return found
             except TimeoutError:
+                self._link.met(self._link.outage())
                 raise KeystoreUnavailableError("the keystore does not answer in time") from None
             except BaseException as error:
                 self._link.met(error)

@@ -210,6 +210,7 @@ class FleetMachine(RuleBasedStateMachine):
     @rule(which=WHICH, data=st.data(), hangs=st.sampled_from([1.0, 4.0]), fail=st.booleans())
     def a_fetch_hangs_and_its_limit_comes(self, which: int, data: st.DataObject, hangs: float, fail: bool) -> None:
         """Lives are counted from before a fetch began, however long it took."""
+        self.restart(which, crash=False)
         sidecar, value = self.sidecar(which), self.value(data)
         for name in self.fleet.kmses:
             sidecar.links[name].faults.append((0, "hold"))

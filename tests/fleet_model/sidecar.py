@@ -122,7 +122,7 @@ class FleetSidecar:
         links = list(self.links.values())
         for held in self._held:
             if held.link in links:
-                held.link.met(held.link.outage())
+                held.link.trouble_at = self._loop.time()
         return links
 
     def unflushed(self, key_id: str) -> int:
