@@ -2,7 +2,8 @@
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 
 from sidecar.config import Config, ConfigError
 from sidecar.config.model import Plugin
@@ -10,7 +11,7 @@ from sidecar.errors import StartupError
 from sidecar.keys.terms import KeyringTerms, schedule_of, suite_of
 from sidecar.keys.wrapping import MOST_COPIES, WrappingKeys
 from sidecar.keystore.factory import create
-from sidecar.keystore.port import Keystore, VersionedKeystore
+from sidecar.keystore.port import DataKeyRecord, Keystore, VersionedKeystore
 from sidecar.kms.guard import GuardedKms
 from sidecar.kms.local import NAME as LOCAL
 from sidecar.kms.local import LocalKms, is_local
@@ -19,6 +20,7 @@ from sidecar.kms.providers import find
 from sidecar.metrics import Metrics
 
 _LOCAL_WRAPPING_KEY = "kek"
+_MOST_NAMED = 3  # in an error's text
 
 
 def wrapping_keys_of(
@@ -28,13 +30,14 @@ def wrapping_keys_of(
     kmses: Mapping[str, Kms] | None = None,
     *,
     keystore: Keystore | None = None,
+    dry_run: bool = False,
 ) -> WrappingKeys:
     """The wrapping keys, each KMS guarded and not yet open. Raises ``ConfigError``.
 
     Args:
         on_result: told the name of a KMS that wraps, the operation, how it ended, and the problem, after each call.
         kmses: in place of the configured ones.
-        keystore: as ``kmses_of``.
+        keystore, dry_run: as ``kmses_of``.
     """
 
     def guarded(name: str, kms: Kms, on_result: Callable[[str, str, str], None]) -> GuardedKms:
@@ -52,7 +55,7 @@ def wrapping_keys_of(
     return WrappingKeys(
         {
             name: guarded(name, kms, functools.partial(on_result, name))
-            for name, kms in (kmses or kmses_of(config, keystore)).items()
+            for name, kms in (kmses or kmses_of(config, keystore, former.values(), dry_run=dry_run)).items()
         },
         # Whether one of these answers says nothing of whether values can be encrypted.
         former={name: guarded(name, kms, lambda _operation, _result, _problem: None) for name, kms in former.items()},
@@ -110,11 +113,15 @@ def keystore_of(config: Config) -> VersionedKeystore:
         raise ConfigError([f"keystore.url: {error}"]) from None
 
 
-def kmses_of(config: Config, keystore: Keystore | None = None) -> dict[str, Kms]:
+def kmses_of(
+    config: Config, keystore: Keystore | None = None, former: Collection[Kms] = (), *, dry_run: bool = False
+) -> dict[str, Kms]:
     """The KMSs that wrap data keys, by the name of their plugin and not yet open, the first asked first.
 
-    The local wrapping key where the configuration names none; it is made where there is none yet, unless ``keystore``,
-    open by then, holds data keys that only a local wrapping key unwraps. Without ``keystore`` it is never made.
+    The local wrapping key where the configuration names none. It is made where there is none yet and every data key of
+    ``keystore`` has a copy that one of ``former`` may unwrap, all open by then; otherwise opening it raises
+    ``StartupError``. Without ``keystore``, and for a dry run, it is never made.
+
     Raises ``ConfigError`` with everything that each refuses.
     """
     if len(config.kms_plugins) > MOST_COPIES:
@@ -123,8 +130,11 @@ def kmses_of(config: Config, keystore: Keystore | None = None) -> dict[str, Kms]
         )
     if config.kms_plugins:
         return _made(config.kms_plugins)
-    may_create = None if keystore is None else functools.partial(_needs_no_local_key, keystore)
-    return {LOCAL: LocalKms(config.data_dir / _LOCAL_WRAPPING_KEY, may_create=may_create)}
+    path = config.data_dir / _LOCAL_WRAPPING_KEY
+    if keystore is None:
+        return {LOCAL: LocalKms(path)}
+    may_make = functools.partial(_may_make_local_key, path, keystore, former, dry_run=dry_run)
+    return {LOCAL: LocalKms(path, may_create=may_make)}
 
 
 def former_kmses_of(config: Config) -> dict[str, Kms]:
@@ -140,6 +150,9 @@ def _made(plugins: Mapping[str, Plugin]) -> dict[str, Kms]:
     made: dict[str, Kms] = {}
     problems: list[str] = []
     for name, plugin in plugins.items():
+        if name == LOCAL:
+            problems.append(f"plugins.{name}: this name is the local wrapping key's: give the block another one")
+            continue
         try:
             factory = find(str(plugin.plugin))
         except ValueError as error:
@@ -157,11 +170,38 @@ def _made(plugins: Mapping[str, Plugin]) -> dict[str, Kms]:
     return made
 
 
-async def _needs_no_local_key(keystore: Keystore) -> bool:
-    """Whether every data key has a copy that another wrapping key than a local one unwraps; reads them page by page."""
+async def _may_make_local_key(path: Path, keystore: Keystore, former: Collection[Kms], *, dry_run: bool) -> bool:
+    """Whether every data key has a copy that a former KMS may unwrap; False where only a lost local one unwraps it.
+
+    Beside data keys of a KMS that is not configured a local wrapping key would be this process's alone, and what it
+    wrapped nobody else's to unwrap. The first such data key ends the look: all pages are read where data keys move
+    from a KMS, and only until the wrapping key is made.
+
+    Raises ``StartupError`` where a data key is out of reach, and where a dry run would have to make the wrapping key.
+    """
     after: tuple[str, int] | None = None
     while page := await keystore.list_keys(after=after):
-        if any(record.copies and all(is_local(copy.kek_id) for copy in record.copies) for record in page):
-            return False
+        for record in page:
+            if _is_reached(record, former):
+                continue
+            if all(is_local(copy.kek_id) for copy in record.copies):
+                return False
+            raise _out_of_reach(record)
         after = (page[-1].keyring, page[-1].generation)
+    if dry_run:
+        raise StartupError(f"the wrapping key {path} is not there yet, and a dry run makes none")
     return True
+
+
+def _is_reached(record: DataKeyRecord, former: Collection[Kms]) -> bool:
+    copies = record.copies
+    return not copies or any(kms.may_unwrap(copy.kek_id) for kms in former for copy in copies)
+
+
+def _out_of_reach(record: DataKeyRecord) -> StartupError:
+    under = ", ".join(copy.kek_id for copy in record.copies[:_MOST_NAMED])
+    return StartupError(
+        f"the keystore's data keys are wrapped under {under}, no KMS is configured that may unwrap them, and no local "
+        "wrapping key is made beside them: name the configuration file that has their KMS (--config FILE); to move "
+        "them to a local wrapping key, give that KMS 'formerKms: true' in it"
+    )

@@ -20,6 +20,7 @@ from tests.fakes.keystore import MemoryKeystore
 AWS: dict[str, Any] = {"plugin": "awsKms", "isKms": True, "keyId": "alias/sidekey", "region": "eu-west-1"}
 FORMER = AWS | {"isKms": False, "formerKms": True}
 LOCAL, ARN = "local:0123456789abcdef", "arn:aws:kms:eu-west-1:123456789012:key/1"
+FAR_ARN = "arn:aws:kms:us-east-1:123456789012:key/1"
 
 
 def config_of(tmp_path: Path, plugins: Mapping[str, Any] | None = None, **settings: Any) -> Config:
@@ -77,6 +78,17 @@ def test_no_more_kmss_wrap_than_a_data_key_has_copies(tmp_path: Path) -> None:
         kmses_of(config_of(tmp_path, {f"k{number}": AWS for number in range(17)}))
 
 
+@pytest.mark.parametrize("block", [AWS, FORMER], ids=["wraps", "former"])
+def test_the_local_wrapping_keys_name_is_no_plugins(tmp_path: Path, block: Mapping[str, Any]) -> None:
+    config = config_of(tmp_path, {"local": block})
+    (tmp_path / "data" / "kek").touch()
+    with pytest.raises(ConfigError) as caught:
+        check_parts(config)
+    assert caught.value.problems == (
+        "plugins.local: this name is the local wrapping key's: give the block another one",
+    )
+
+
 def test_kmss_are_in_the_order_that_is_configured(tmp_path: Path) -> None:
     config = config_of(tmp_path, {"a": AWS, "b": AWS, "c": AWS}, **{"kms.order": ["b", "c", "a"]})
     assert list(kmses_of(config)) == ["b", "c", "a"]
@@ -114,33 +126,69 @@ async def test_a_local_wrapping_key_that_wraps_no_more_is_never_made(tmp_path: P
     assert os.listdir(tmp_path / "data") == []
 
 
+MISSING = r"/kek is missing, .*: restore it from its backup"
+ELSEWHERE = rf"data keys are wrapped under (local:[0-9a-f]+, )?{ARN}, no KMS is configured .* \(--config FILE\)"
+MANY = [record(generation, ARN) for generation in range(1, 2001)]
+
+
 @pytest.mark.parametrize(
-    ("records", "made"),
+    ("records", "refusal", "refusal_with_former"),
     [
-        ([], True),
-        ([record(1, ARN)], True),
-        ([record(1, LOCAL)], False),
-        ([record(1, LOCAL, "local:fedcba9876543210")], False),
-        ([record(1, LOCAL, ARN)], True),
-        ([record(1, LOCAL, state=KeyState.DISABLED)], False),
-        ([record(1, LOCAL, state=KeyState.DESTROYED)], True),
-        ([*(record(generation, ARN) for generation in range(1, 2500)), record(2500, LOCAL)], False),
-        ([record(generation, ARN) for generation in range(1, 2001)], True),
+        ([], None, None),
+        ([record(1, ARN)], ELSEWHERE, None),
+        ([record(1, ARN, state=KeyState.DISABLED)], ELSEWHERE, None),
+        ([record(1, LOCAL)], MISSING, MISSING),
+        ([record(1, LOCAL, "local:fedcba9876543210")], MISSING, MISSING),
+        ([record(1, LOCAL, ARN)], ELSEWHERE, None),
+        ([record(1, LOCAL, state=KeyState.DISABLED)], MISSING, MISSING),
+        ([record(1, LOCAL, state=KeyState.DESTROYED)], None, None),
+        ([*MANY, record(2001, LOCAL)], ELSEWHERE, MISSING),
+        ([record(1, ARN), record(2, FAR_ARN)], ELSEWHERE, f"wrapped under {FAR_ARN}, no KMS is configured"),
+        (MANY, ELSEWHERE, None),
     ],
-    ids=["none", "aws", "local", "two local", "both", "disabled", "destroyed", "on the last page", "whole pages"],
+    ids=[
+        *("none", "aws", "aws disabled", "local", "two local", "both", "local disabled", "destroyed"),
+        *("local on the last page", "two regions", "whole pages"),
+    ],
 )
-async def test_a_local_wrapping_key_is_made_only_where_no_data_key_needs_another(
-    tmp_path: Path, records: list[DataKeyRecord], made: bool
+@pytest.mark.parametrize("with_former", [False, True], ids=["no plugins", "former"])
+async def test_a_local_wrapping_key_is_made_only_where_former_kmss_unwrap_all_that_is_there(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    records: list[DataKeyRecord],
+    with_former: bool,
+    refusal: str | None,
+    refusal_with_former: str | None,
 ) -> None:
-    keys = wrapping_keys_of(config_of(tmp_path), Metrics(), keystore=await keystore_with(*records))
-    if made:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")  # or credentials would be looked for
+    config = config_of(tmp_path, {"aws": FORMER} if with_former else {})
+    keys = wrapping_keys_of(config, Metrics(), keystore=await keystore_with(*records))
+    expected = refusal_with_former if with_former else refusal
+    if expected is None:
         await keys.open()
         assert os.listdir(tmp_path / "data") == ["kek"]
     else:
-        with pytest.raises(StartupError, match="restore it from its backup"):
+        with pytest.raises(StartupError, match=expected):
             await keys.open()
         assert os.listdir(tmp_path / "data") == []
     await keys.close()
+
+
+async def test_a_keystore_that_is_out_of_reach_is_known_by_its_first_page(tmp_path: Path) -> None:
+    store = await keystore_with(*MANY)
+    with pytest.raises(StartupError, match=ELSEWHERE):
+        await wrapping_keys_of(config_of(tmp_path), Metrics(), keystore=store).open()
+    assert store.calls["list_keys"] == 1
+
+
+async def test_a_dry_run_uses_the_local_wrapping_key_that_is_there_and_makes_none(tmp_path: Path) -> None:
+    config, store = config_of(tmp_path), await keystore_with()
+    with pytest.raises(StartupError, match="kek is not there yet, and a dry run makes none"):
+        await wrapping_keys_of(config, Metrics(), keystore=store, dry_run=True).open()
+    assert os.listdir(tmp_path / "data") == []
+    await wrapping_keys_of(config, Metrics(), keystore=store).open()
+    await wrapping_keys_of(config, Metrics(), keystore=store, dry_run=True).open()
 
 
 async def test_a_keystore_that_is_not_told_of_makes_no_local_wrapping_key(tmp_path: Path) -> None:

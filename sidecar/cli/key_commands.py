@@ -31,7 +31,7 @@ def keyrings(arguments: argparse.Namespace) -> int:
 
 def create_keyring(arguments: argparse.Namespace) -> int:
     """Create a keyring and its first data key."""
-    from sidecar.cli.changes import create_keyring as create
+    from sidecar.cli.creating import create_keyring as create
     from sidecar.keystore.port import KeyringSettings
 
     settings = KeyringSettings(
@@ -40,7 +40,16 @@ def create_keyring(arguments: argparse.Namespace) -> int:
         allow_deterministic=arguments.allow_deterministic,
     )
     config = _prepared(arguments)
-    return asyncio.run(create(config, arguments.keyring, settings, replace=arguments.replace, as_json=arguments.json))
+    return asyncio.run(
+        create(
+            config,
+            arguments.keyring,
+            settings,
+            replace=arguments.replace,
+            dry_run=arguments.dry_run,
+            as_json=arguments.json,
+        )
+    )
 
 
 def keys(arguments: argparse.Namespace) -> int:
@@ -86,7 +95,15 @@ def rotate(arguments: argparse.Namespace) -> int:
     from sidecar.cli.changes import rotate as change
 
     config = _prepared(arguments)
-    return asyncio.run(change(config, arguments.keyring, dry_run=arguments.dry_run, as_json=arguments.json))
+    return asyncio.run(
+        change(
+            config,
+            arguments.keyring,
+            abandon=arguments.abandon,
+            dry_run=arguments.dry_run,
+            as_json=arguments.json,
+        )
+    )
 
 
 def rewrap(arguments: argparse.Namespace) -> int:
@@ -122,6 +139,6 @@ def _prepared(arguments: argparse.Namespace) -> "Config":
 
     config = configured(arguments)
     process.protect()
-    # To stderr, and no more than went wrong: what a command did it says itself.
-    configure("debug" if config.log.level == "debug" else "warning", config.log.format)
+    # To stderr, and no more than went wrong, where nobody asks for more: what a command did it says itself.
+    configure(config.log.level if "level" in config.log.model_fields_set else "error", config.log.format)
     return config

@@ -36,7 +36,14 @@ def add_key_commands(subparsers: "_Subparsers[argparse.ArgumentParser]") -> None
         as_json,
     )
     add_command(
-        subparsers, "rotate", commands.rotate, "make a new primary for a keyring now", _one_keyring, dry_run, as_json
+        subparsers,
+        "rotate",
+        commands.rotate,
+        "make a new primary for a keyring now",
+        _one_keyring,
+        _abandon,
+        dry_run,
+        as_json,
     )
     add_command(
         subparsers,
@@ -62,6 +69,7 @@ def _add_keyrings(subparsers: "_Subparsers[argparse.ArgumentParser]") -> None:
         "create a keyring and its first data key; one that is there with the same settings is fine",
         _one_keyring,
         _settings,
+        dry_run,
         as_json,
         nested=True,
     )
@@ -79,6 +87,16 @@ def _add_keystore(subparsers: "_Subparsers[argparse.ArgumentParser]") -> None:
 
 def _one_keyring(command: argparse.ArgumentParser) -> None:
     command.add_argument("keyring", metavar="KEYRING", type=keyring, help="the keyring's name")
+
+
+def _abandon(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--abandon",
+        action="store_true",
+        default=False,
+        help="also replace a primary that no configured wrapping key may unwrap: values under the keyring's old data "
+        "keys stay unreadable unless their wrapping key comes back",
+    )
 
 
 def _only_keyring(command: argparse.ArgumentParser) -> None:
@@ -103,16 +121,19 @@ def _settings(command: argparse.ArgumentParser) -> None:
         default=None,
         help="the mode of callers that say none (default: as each sidecar's configuration says)",
     )
+    which = command.add_mutually_exclusive_group()
+    for flag, allowed, summary in (
+        ("--deterministic", True, "allow the deterministic mode (default: as each sidecar's configuration says)"),
+        ("--no-deterministic", False, "refuse the deterministic mode"),
+    ):
+        which.add_argument(
+            flag, dest="allow_deterministic", action="store_const", const=allowed, default=None, help=summary
+        )
     command.add_argument(
-        "--no-deterministic",
-        dest="allow_deterministic",
-        action="store_const",
-        const=False,
-        default=None,
-        help="refuse the deterministic mode",
-    )
-    command.add_argument(
-        "--replace", action="store_true", default=False, help="replace the settings of a keyring that is there"
+        "--replace",
+        action="store_true",
+        default=False,
+        help="of a keyring that is there replace the settings that are named here; the others stay as they are stored",
     )
 
 
@@ -125,7 +146,8 @@ def _keys(command: argparse.ArgumentParser) -> None:
         "--unused-since",
         metavar="WHEN",
         type=since,
-        help="only data keys neither used nor made since then: a date (2026-03-01) or a span until now (30d, 12h)",
+        help="only data keys neither used nor made since then: a date (2026-03-01), a time (2026-03-01T12:30+01:00; "
+        "UTC where it names no zone) or a span until now (30d, 12h, 90m)",
     )
     command.add_argument(
         "--after", metavar="PLACE", type=place, help="begin after this place, KEYRING/GENERATION (default/3)"

@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import NamedTuple
 
+from sidecar.cli.naming import naming_keystore
 from sidecar.config import Config
+from sidecar.errors import KeystoreUnavailableError
 from sidecar.keys.administration import Administration
 from sidecar.keys.clock import Clock, SystemClock
 from sidecar.keys.data_key import DataKeys
@@ -26,26 +28,31 @@ class Opened(NamedTuple):
 
 
 @asynccontextmanager
-async def opened(config: Config, *, kms: bool) -> AsyncIterator[Opened]:
+async def opened(config: Config, *, kms: bool, dry_run: bool = False, abandon: bool = False) -> AsyncIterator[Opened]:
     """Everything open, closed on leaving. A keystore that is not there is not made.
 
     Args:
         kms: whether data keys will be wrapped; without it no KMS is asked for anything.
+        dry_run: a local wrapping key that is not there is not made, and is a ``StartupError``.
+        abandon: a rotation may replace a primary that no configured wrapping key may unwrap.
 
     Raises:
         StartupError: the keystore or a KMS cannot be used as configured.
         KeystoreUnavailableError.
     """
     keystore, clock, metrics = keystore_of(config), SystemClock(), Metrics()
-    wrapping_keys = wrapping_keys_of(config, metrics, keystore=keystore)
+    wrapping_keys = wrapping_keys_of(config, metrics, keystore=keystore, dry_run=dry_run)
     inventory = Inventory(keystore, terms_in(config))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(keystore.close)
-        await keystore.open()
+        with naming_keystore(config):
+            await keystore.open()
+        # From here on a StartupError speaks of a KMS.
+        stack.enter_context(naming_keystore(config, KeystoreUnavailableError))
         if kms:
             stack.push_async_callback(wrapping_keys.close)
             await wrapping_keys.open()
-        direct = _Direct(config, keystore, wrapping_keys, clock, metrics)
+        direct = _Direct(config, keystore, wrapping_keys, clock, metrics, abandons=abandon)
         stack.push_async_callback(direct.close)
         yield Opened(inventory, Administration(keystore, inventory, direct, Rewrapping(keystore, wrapping_keys), clock))
 
@@ -54,7 +61,14 @@ class _Direct:
     """Primaries for administration, straight from the keystore: a command caches nothing."""
 
     def __init__(
-        self, config: Config, keystore: Keystore, wrapping_keys: WrappingKeys, clock: Clock, metrics: Metrics
+        self,
+        config: Config,
+        keystore: Keystore,
+        wrapping_keys: WrappingKeys,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        abandons: bool,
     ) -> None:
         self._primaries = Primaries(
             keystore,
@@ -75,6 +89,7 @@ class _Direct:
     async def rotate(self, keyring: str) -> DataKeyRecord:
         return (await self._primaries.rotate(keyring)).record
 
+            abandons=abandons,
     def forget(self, keyring: str, key_id: str | None) -> None:
         """Nothing is remembered."""
 

@@ -53,7 +53,7 @@ async def rewrap(config: Config, keyring: str | None, *, dry_run: bool, as_json:
     """Returns the exit code: 1 where a data key could not be rewrapped. Raises as ``Administration.rewrap``."""
     totals = Totals()
     report = _JsonReport(dry_run=dry_run) if as_json else _TextReport(dry_run=dry_run)
-    async with opened(config, kms=True) as (inventory, administration):
+    async with opened(config, kms=True, dry_run=dry_run) as (inventory, administration):
         total = await _count(inventory, keyring) if sys.stderr.isatty() else None
         with _progress(total) as on_page:
             after = None

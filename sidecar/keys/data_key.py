@@ -66,6 +66,10 @@ class DataKeys:
         finally:
             key_schedule.overwrite(data_key)
 
+    def must_reach(self, record: DataKeyRecord) -> None:
+        """Raise ``KmsDeniedError`` where no KMS is configured that may unwrap the data key; asks none."""
+        self._wrapper.must_reach(record)
+
     async def make(self, keyring: str, generation: int) -> tuple[DataKey, DataKeyRecord] | None:
         """Make a data key and store it; it is durable when this returns.
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import structlog
 
-from sidecar.errors import KeystoreUnavailableError, SidekeyError, UnknownKeyringError
+from sidecar.errors import KeystoreUnavailableError, KmsDeniedError, SidekeyError, UnknownKeyringError
 from sidecar.keys.clock import Clock
 from sidecar.keys.data_key import DataKey, DataKeys
 from sidecar.keys.terms import KeyringTerms, terms_of
@@ -43,6 +43,7 @@ class Primaries:
         unflushed: values encrypted here under a data key that the keystore has not counted yet.
         spread: for a data key's id where in the lead window of its rollover this sidecar comes, in [0, 1).
         on_made: called with a new data key and the moment (monotonic clock) from which its life counts.
+        abandons: whether a primary may be replaced that no configured wrapping key may unwrap.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Primaries:
         unflushed: Callable[[str], int],
         spread: Callable[[str], float],
         on_made: Callable[[DataKey, float], None],
+        abandons: bool = False,
     ) -> None:
         self._keystore = keystore
         self._data_keys = data_keys
@@ -67,6 +69,7 @@ class Primaries:
         self._unflushed = unflushed
         self._spread = spread
         self._on_made = on_made
+        self._abandons = abandons
         self._clock_warnings: dict[str, str] = {}
         self._rotations: dict[str, asyncio.Task[Primary]] = {}
 
@@ -93,6 +96,7 @@ class Primaries:
 
         Raises:
             UnknownKeyringError: there is none, and none may be made.
+            KmsDeniedError: no configured wrapping key may unwrap the old primary, or the KMS refuses.
             SidekeyError: the keystore or the KMS is away or refuses; the old primary goes on.
         """
         rotation = self._rotations.get(keyring)
@@ -161,6 +165,7 @@ class Primaries:
                 record = await self._keystore.primary(keyring)
                 if record is not None and record.generation > old.record.generation:
                     return record
+            self._may_replace(old.record)
             new, made = await self._make(keyring, newest, "rollover")
         except SidekeyError as error:
             self._postpone(old, error)
@@ -189,6 +194,10 @@ class Primaries:
         if newest == 0:
             record = await self._first(keyring, created)
         else:
+            # Read after ``newest``: were it replaced meanwhile, that generation would be taken.
+            old = await self._keystore.primary(keyring)
+            if old is not None:
+                self._may_replace(old)
             record, _ = await self._make(keyring, newest, "rotation")
         found = Primary(record, self._terms(keyring, created))
         self._observe(found)
@@ -198,6 +207,24 @@ class Primaries:
         del self._rotations[keyring]
         if not rotation.cancelled():
             rotation.exception()  # retrieved here, since all who waited may have left
+
+    def _may_replace(self, old: DataKeyRecord) -> None:
+        """Raise ``KmsDeniedError`` where no configured wrapping key may unwrap ``old``, unless it is abandoned.
+
+        With other wrapping keys than its keyring's this process would make a primary that nobody else can use.
+        """
+        try:
+            self._data_keys.must_reach(old)
+        except KmsDeniedError:
+            if not self._abandons:
+                raise
+            log.warning(
+                "primary_abandoned",
+                keyring=old.keyring,
+                generation=old.generation,
+                key_id=old.key_id,
+                hint="what it encrypted stays unreadable unless a wrapping key comes back that it is wrapped under",
+            )
 
     async def _make(self, keyring: str, newest: int, cause: Cause) -> tuple[DataKeyRecord, bool]:
         """The data key of the generation after ``newest``, and whether it was made here."""

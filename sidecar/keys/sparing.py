@@ -44,6 +44,10 @@ class SparingWrapper:
         finally:
             self._wraps.landed(key_id)
 
+    def must_reach(self, record: DataKeyRecord) -> None:
+        """As ``Wrapper``."""
+        self._wrapper.must_reach(record)
+
     async def unwrap(self, record: DataKeyRecord) -> bytearray:
         """As ``Wrapper``."""
         async with self._turn(record.key_id, self._unwraps):

@@ -40,6 +40,10 @@ class Wrapper(Protocol):
         """The data key, checked against its commitment; the caller overwrites it after use."""
         ...
 
+    def must_reach(self, record: DataKeyRecord) -> None:
+        """Raise ``KmsDeniedError`` where no KMS is configured that may unwrap the data key; asks none."""
+        ...
+
 
 class WrappingKeys:
     """Implements ``Wrapper`` over named KMSs, the first asked first. For one event loop.
@@ -77,7 +81,8 @@ class WrappingKeys:
 
     async def open(self) -> None:
         """Open every KMS; raises ``StartupError``."""
-        for key in (*self._keys, *self._former):
+        # The former ones first: whether a local wrapping key may be made depends on what they may unwrap.
+        for key in (*self._former, *self._keys):
             await key.kms.open()
 
     async def close(self) -> None:
@@ -136,6 +141,11 @@ class WrappingKeys:
     def may_unwrap(self, record: DataKeyRecord) -> bool:
         """Whether there is a KMS that may unwrap a copy of the data key; asks none."""
         return any(key.copies_of(record.copies) for key in self._in_turn())
+
+    def must_reach(self, record: DataKeyRecord) -> None:
+        """As ``Wrapper``."""
+        if not self.may_unwrap(record):
+            raise self._wrapped_elsewhere(record)
 
     async def wrapped_under_all(self, data_key: bytearray, keyring: str, key_id: str) -> tuple[WrappedCopy, ...]:
         """Copies under all wrapping keys, each proved to unwrap; raises as ``wrap`` where one of them cannot be had."""

@@ -7,7 +7,8 @@ import stat
 
 import pytest
 
-from tests.cli.keystores import Command
+from tests.cli.keystores import Command, fill
+from tests.keystore.records import record
 
 
 @pytest.fixture
@@ -64,6 +65,34 @@ def test_a_rotation_says_which_data_key_followed_which(ready: Command) -> None:
     assert (answer["replaced"]["generation"], answer["primary"]["generation"]) == (2, 3)
     assert [row["primary"] for row in ready.json("keys")] == [False, False, True]
     assert "no keyring 'none'" in ready.refused("rotate", "none")
+
+
+def test_a_primary_of_a_kms_that_is_not_configured_is_replaced_only_where_it_is_abandoned(ready: Command) -> None:
+    ready.done("keyrings", "create", "pay")
+    with sqlite3.connect(ready.data_dir / "keystore.db") as database:
+        database.execute("UPDATE data_keys SET kek_id = 'arn:aws:kms:eu-west-1:111122223333:key/1'")
+    database.close()
+    code, out, err = ready("rotate", "pay")
+    assert (code, out) == (1, "")
+    assert (
+        "is wrapped under arn:aws:kms:eu-west-1:111122223333:key/1, and the configured wrapping keys are local:" in err
+    )
+    assert [row["generation"] for row in ready.json("keys")] == [1]
+    code, out, err = ready("rotate", "pay", "--abandon")
+    assert (code, "(generation 2) is the primary" in out) == (0, True)
+    assert "stays unreadable unless a wrapping key comes back that it is wrapped under" in err
+    assert "goes on decrypting" not in out
+
+
+def test_no_local_wrapping_key_is_made_beside_data_keys_of_a_kms_nor_by_a_dry_run(command: Command) -> None:
+    command.done("keystore", "upgrade")
+    assert "a dry run makes none" in command.refused("rewrap", "--dry-run")
+    fill(command.data_dir, [record("pay", kek_id="arn:aws:kms:eu-west-1:111122223333:key/1")])
+    commands = [["rotate", "pay"], ["rotate", "pay", "--abandon"], ["keyrings", "create", "b"], ["rewrap"]]
+    for arguments in (*commands, ["rewrap", "--dry-run"]):
+        assert "name the configuration file that has their KMS (--config FILE)" in command.refused(*arguments)
+    assert [row["generation"] for row in command.json("keys")] == [1]
+    assert not (command.data_dir / "kek").exists()
 
 
 def test_a_rewrap_of_what_is_wrapped_as_configured_changes_nothing(ready: Command) -> None:

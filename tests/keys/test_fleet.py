@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from sidecar.errors import KeystoreUnavailableError, KmsUnavailableError, UnknownKeyringError
+from sidecar.errors import KeystoreUnavailableError, KmsDeniedError, KmsUnavailableError, UnknownKeyringError
 from sidecar.keys.rollover import own_spread
 from sidecar.keystore.port import KeyState
 from tests.fakes.clock import FakeClock
+from tests.fakes.keystore import MemoryKeystore
+from tests.fakes.kms import FakeKms
 from tests.keys.settling import fetches_done, turns
 from tests.keys.world import DAY, TTL, World, encrypted
 
@@ -187,6 +189,40 @@ async def test_a_rotation_that_the_kms_prevents_changes_nothing_and_says_why() -
         await world.keyrings.rotate("default")
     assert (await world.keyrings.primary("default")).key_id == first.key_id
     assert world.generations() == [1]
+
+
+async def with_another_kms(world: World, kek_id: str) -> World:
+    store = MemoryKeystore(world.store.database)
+    return await World(period=timedelta(days=10), store=store, kms=FakeKms(kek_id), clock=world.clock).opened()
+
+
+@pytest.mark.parametrize("due", [False, True], ids=["rotation", "rollover"])
+async def test_a_primary_that_no_wrapping_key_here_may_unwrap_is_not_replaced(logs: Logs, due: bool) -> None:
+    world = await World(period=timedelta(days=10)).opened()
+    await world.keyrings.primary("default")
+    elsewhere = await with_another_kms(world, "fake:laptop")
+    if due:
+        world.clock.advance(11 * DAY)
+    replaced = elsewhere.keyrings.primary("default") if due else elsewhere.keyrings.rotate("default")
+    with pytest.raises(
+        KmsDeniedError, match="is wrapped under fake:1, and the configured wrapping keys are fake:laptop"
+    ):
+        await replaced
+    assert world.generations() == [1]
+    assert elsewhere.kms.wraps == elsewhere.kms.unwraps == 0
+    assert [line["key_id"] for line in logs if line["event"] == "data_key_wrapped_elsewhere"][:1] == [
+        world.row().key_id
+    ]
+    await world.keyrings.primary("default")
+    assert world.generations() == ([1, 2] if due else [1])
+
+
+async def test_a_rotation_replaces_what_a_former_wrapping_key_may_still_unwrap() -> None:
+    world = await World().opened()
+    await world.keyrings.primary("default")
+    moved = await with_another_kms(world, "fake:2")
+    moved.kms.earlier_kek_ids.add("fake:1")
+    assert (await moved.keyrings.rotate("default")).kek_id == "fake:2"
 
 
 async def test_a_keyring_without_data_keys_is_not_rotated_into_being_unless_it_may_be_made() -> None:
