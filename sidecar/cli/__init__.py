@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from sidecar.cli.parser import parser
-from sidecar.errors import SidekeyError
+from sidecar.errors import InvalidRequestError, SidekeyError
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -39,7 +39,8 @@ def _refuse(error: Exception) -> int:
     from sidecar.log import describe
 
     if isinstance(error, SidekeyError | ConfigError):
-        text, code = str(error), WRONG_USAGE if isinstance(error, ConfigError) else FAILED
+        is_usage = isinstance(error, ConfigError | InvalidRequestError)
+        text, code = str(error), WRONG_USAGE if is_usage else FAILED
     else:
         # A defect. Its text may quote anything; where it happened is enough to find it.
         described = describe(error)

@@ -16,6 +16,8 @@ _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 _PLACE = re.compile(rf"({KEYRING_NAME.pattern})/([0-9]{{1,18}})")
 _KEY_ID = re.compile(r"[0-9a-f]{14}")
 _MOST_ROWS = 1_000_000_000
+MOST_DAYS = 36_500
+"""The same as in ``sidecar.keys.administration``, which is too heavy to import here."""
 
 Run = Callable[[argparse.Namespace], int]
 Arguments = Callable[[argparse.ArgumentParser], None]
@@ -54,7 +56,9 @@ def as_json(command: argparse.ArgumentParser) -> None:
 
 def dry_run(command: argparse.ArgumentParser) -> None:
     """``--dry-run``."""
-    command.add_argument("--dry-run", action="store_true", help="change nothing, and say what would be done")
+    command.add_argument(
+        "--dry-run", action="store_true", default=False, help="change nothing, and say what would be done"
+    )
 
 
 def limit(command: argparse.ArgumentParser) -> None:
@@ -97,12 +101,15 @@ def row_count(text: str) -> int:
 
 
 def days_or_never(text: str) -> float:
-    """Days, more than 0; ``math.inf`` for ``never``."""
+    """Days, more than 0 and at most ``MOST_DAYS``; ``math.inf`` for ``never``."""
     if text == "never":
         return math.inf
-    days = float(text)
-    if not (math.isfinite(days) and days > 0):
-        raise argparse.ArgumentTypeError("must be days, more than 0, or never")
+    try:
+        days = float(text)
+    except ValueError:
+        days = math.nan
+    if not 0 < days <= MOST_DAYS:
+        raise argparse.ArgumentTypeError(f"must be days, more than 0 and at most {MOST_DAYS}, or never")
     return days
 
 
@@ -133,10 +140,15 @@ def since(text: str) -> datetime:
     now = datetime.now(UTC)
     try:
         if match := _SPAN.fullmatch(text):
-            return now - timedelta(**{_UNITS[match[2]]: int(match[1])})
-        time = datetime.fromisoformat(text)
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+            time = now - timedelta(**{_UNITS[match[2]]: int(match[1])})
+        else:
+            given = datetime.fromisoformat(text)
+            time = given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
     except (ValueError, OverflowError):
         raise argparse.ArgumentTypeError(
             "must be a date (2026-03-01), a time (2026-03-01T12:30+01:00) or a span until now (30d, 12h, 90m)"
         ) from None
+    if time >= now:
+        # Every data key was last used before that, which is no reason to give one up.
+        raise argparse.ArgumentTypeError("must be in the past")
+    return time

@@ -31,6 +31,11 @@ async def rotate(config: Config, name: str, *, abandon: bool, dry_run: bool, as_
     before = "" if replaced is None else f"; {_named(replaced)} {was}"
     say(f"keyring {name}: {_named(primary)} is the primary{before}")
     hint("every sidecar follows at the latest after its own cache.ttlSeconds")
+    if abandon and replaced is not None:
+        hint(
+            f"where no wrapping key may unwrap data key {replaced.key_id}, what it encrypted stays unreadable unless a "
+            "wrapping key comes back that it is wrapped under"
+        )
     return 0
 
 

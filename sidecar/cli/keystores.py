@@ -1,9 +1,10 @@
 """Shows which schema the keystore has, and upgrades it."""
 
+from sidecar.cli.naming import naming_keystore
 from sidecar.cli.output import hint, say, write_json
 from sidecar.config import Config
 from sidecar.config.problems import redact_url
-from sidecar.errors import StartupError
+from sidecar.errors import KeystoreUnavailableError, StartupError
 from sidecar.keystore.factory import upgrades_itself
 from sidecar.keystore.port import VersionedKeystore
 from sidecar.parts import keystore_of, make_data_dir
@@ -12,10 +13,9 @@ from sidecar.parts import keystore_of, make_data_dir
 async def status(config: Config, *, as_json: bool) -> int:
     """Returns the exit code: 0 where a sidecar can serve from the keystore."""
     keystore = keystore_of(config)
-    found = await keystore.schema_version()
-    problem = await _problem(keystore)
+    found, problem = await _state(keystore)
     # SQLite's file is a sidecar's own: ``serve`` makes and upgrades it unasked.
-    itself = upgrades_itself(config.keystore.url) and found <= keystore.newest_schema
+    itself = upgrades_itself(config.keystore.url) and found is not None and found <= keystore.newest_schema
     shown = {
         "url": redact_url(config.keystore.url),
         "schemaVersion": found,
@@ -27,15 +27,21 @@ async def status(config: Config, *, as_json: bool) -> int:
     if as_json:
         write_json(shown)
     else:
-        say(f"keystore {shown['url']}: {_schema(found)}; {'ready' if problem is None else 'not ready'}")
+        schema = "" if found is None else f"{_schema(found)}; "
+        say(f"keystore {shown['url']}: {schema}{'ready' if problem is None else 'not ready'}")
         if problem is not None:
-            hint(problem + ("; or leave it to 'sidekey serve'" if itself else ""))
+            hint(problem + ("; or leave it to 'sidekey serve', which does it by itself" if itself else ""))
     return 0 if problem is None else 1
 
 
 async def upgrade(config: Config, *, dry_run: bool) -> int:
     """Returns the exit code. Raises as ``Keystore.open``."""
     keystore = keystore_of(config)
+    with naming_keystore(config):
+        return await _upgraded(config, keystore, dry_run=dry_run)
+
+
+async def _upgraded(config: Config, keystore: VersionedKeystore, *, dry_run: bool) -> int:
     found = await keystore.schema_version()
     if found == keystore.newest_schema:
         say(f"the keystore has {_schema(found)} already")
@@ -54,15 +60,17 @@ async def upgrade(config: Config, *, dry_run: bool) -> int:
     return 0
 
 
-async def _problem(keystore: VersionedKeystore) -> str | None:
-    """Why a sidecar could not serve from it as it is; None where it could."""
+async def _state(keystore: VersionedKeystore) -> tuple[int | None, str | None]:
+    """Its schema's version, None where that cannot be known; and why a sidecar could not serve from it as it is."""
+    found: int | None = None
     try:
+        found = await keystore.schema_version()
         await keystore.open()
-    except StartupError as error:
-        return str(error)
+    except (KeystoreUnavailableError, StartupError) as error:
+        return found, str(error)
     finally:
         await keystore.close()
-    return None
+    return found, None
 
 
 def _schema(version: int) -> str:

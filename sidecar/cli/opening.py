@@ -48,7 +48,7 @@ async def opened(config: Config, *, kms: bool, dry_run: bool = False, abandon: b
         with naming_keystore(config):
             await keystore.open()
         # From here on a StartupError speaks of a KMS.
-        stack.enter_context(naming_keystore(config, KeystoreUnavailableError))
+        stack.enter_context(naming_keystore(config, (KeystoreUnavailableError,)))
         if kms:
             stack.push_async_callback(wrapping_keys.close)
             await wrapping_keys.open()
@@ -81,6 +81,7 @@ class _Direct:
             unflushed=lambda _key_id: 0,
             spread=lambda _key_id: 0.0,
             on_made=lambda _data_key, _since: None,
+            abandons=abandons,
         )
 
     async def primary(self, keyring: str) -> DataKeyRecord:
@@ -89,7 +90,6 @@ class _Direct:
     async def rotate(self, keyring: str) -> DataKeyRecord:
         return (await self._primaries.rotate(keyring)).record
 
-            abandons=abandons,
     def forget(self, keyring: str, key_id: str | None) -> None:
         """Nothing is remembered."""
 

@@ -28,15 +28,51 @@ def test_a_keyring_is_created_once_and_with_its_first_data_key(ready: Command) -
     assert ready.done("keyrings", "create", "pay", "--roll-over-days", "30", "--no-deterministic") == out
     assert "is there with other settings" in ready.refused("keyrings", "create", "pay")
     answer = ready.json("keyrings", "create", "pay", "--roll-over-days", "never", "--replace")
-    assert answer["settings"] == {"rollOverDays": "never", "defaultMode": "randomized", "allowDeterministic": True}
+    assert answer["settings"] == {"rollOverDays": "never", "defaultMode": "randomized", "allowDeterministic": False}
+    assert answer["changes"] == {"rollOverDays": {"from": "30 days", "to": "never"}}
     assert answer["primary"]["generation"] == 1
     assert len(ready.json("keys")) == 1
     assert [each["settings"] for each in ready.json("keyrings")] == [answer["settings"]]
 
 
-def test_settings_that_contradict_each_other_are_refused(ready: Command) -> None:
-    text = ready.refused("keyrings", "create", "pay", "--default-mode", "deterministic", "--no-deterministic")
-    assert "not allow it" in text
+def test_replacing_changes_only_the_settings_that_are_named_and_says_which(ready: Command) -> None:
+    ready.done("keyrings", "create", "pay", "--roll-over-days", "90", "--no-deterministic")
+    dry = ready.done("keyrings", "create", "pay", "--replace", "--roll-over-days", "0.5", "--dry-run")
+    assert dry == (
+        "keyring pay: rollover: 90 days -> 0.5 days\nkeyring pay: its settings would change; it then rolls over after "
+        "0.5 days, its default mode is randomized, the deterministic mode is refused\n"
+    )
+    assert ready.json("keyrings")[0]["settings"]["rollOverDays"] == 90
+    out = ready.done("keyrings", "create", "pay", "--replace", "--roll-over-days", "30")
+    assert out.startswith("keyring pay: rollover: 90 days -> 30 days\nkeyring pay: data key ")
+    out = ready.done("keyrings", "create", "pay", "--replace", "--deterministic", "--default-mode", "deterministic")
+    assert "keyring pay: default mode: as configured -> deterministic\n" in out
+    assert "keyring pay: deterministic mode: refused -> allowed\n" in out
+    assert ready.json("keyrings")[0]["settings"] == {
+        "rollOverDays": 30,
+        "defaultMode": "deterministic",
+        "allowDeterministic": True,
+    }
+    assert "nothing would change" in ready.done("keyrings", "create", "pay", "--replace", "--dry-run")
+    code, _, err = ready("keyrings", "create", "pay", "--replace", "--no-deterministic", "--dry-run")
+    assert (code, "not allow it" in err) == (2, True)
+
+
+def test_a_dry_run_of_a_creation_makes_nothing_and_is_refused_as_that_would_be(ready: Command) -> None:
+    out = ready.done("keyrings", "create", "pay", "--roll-over-days", "never", "--dry-run")
+    assert out.startswith("keyring pay: would be made with its first data key; it never rolls over, ")
+    assert ready.json("keyrings") == []
+    ready.done("keyrings", "create", "pay")
+    text = ready.refused("keyrings", "create", "pay", "--roll-over-days", "never", "--dry-run")
+    assert "is there with other settings" in text
+    answer = ready.json("keyrings", "create", "pay", "--dry-run")
+    assert (answer["dryRun"], answer["changes"], answer["primary"]["generation"]) == (True, {}, 1)
+
+
+def test_settings_that_contradict_each_other_are_wrong_usage(ready: Command) -> None:
+    code, out, err = ready("keyrings", "create", "pay", "--default-mode", "deterministic", "--no-deterministic")
+    assert (code, out) == (2, "")
+    assert "not allow it" in err
     assert ready.json("keyrings") == []
 
 
@@ -63,6 +99,8 @@ def test_a_rotation_says_which_data_key_followed_which(ready: Command) -> None:
     assert "cache.ttlSeconds" in err
     answer = ready.json("rotate", "pay")
     assert (answer["replaced"]["generation"], answer["primary"]["generation"]) == (2, 3)
+    assert (answer["replaced"]["primary"], answer["primary"]["primary"]) == (False, True)
+    assert ready.json("rotate", "pay", "--dry-run")["replaced"]["primary"] is True
     assert [row["primary"] for row in ready.json("keys")] == [False, False, True]
     assert "no keyring 'none'" in ready.refused("rotate", "none")
 
@@ -160,10 +198,44 @@ def test_a_keystore_of_a_newer_version_is_left_alone(ready: Command) -> None:
     assert "leave it to" not in err
 
 
-def test_a_password_in_the_keystores_url_is_not_shown(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_the_keystore_without_its_password(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIDEKEY_KEYSTORE_URL", "postgresql://u:hunter2@127.0.0.1:1/d")
-    for arguments in (["keystore", "status"], ["keystore", "upgrade"], ["keys"]):
+    for arguments in (["keystore", "upgrade"], ["keys"], ["rotate", "pay"]):
         code, out, err = command(*arguments)
         assert (code, out) == (1, "")
-        assert err.endswith("sidekey: the keystore cannot be reached, or did not do its work in time\n")
-        assert "hunter2" not in err
+        # One line alone: that the call failed is not logged as well.
+        assert err == (
+            "sidekey: keystore postgresql://u:<redacted>@127.0.0.1:1/d: "
+            "the keystore cannot be reached, or did not do its work in time\n"
+        )
+    monkeypatch.setenv("SIDEKEY_LOG_LEVEL", "info")
+    assert "keystore_call_failed" in command("keys")[2]
+
+
+def test_the_status_of_a_keystore_that_is_away_is_json_as_well(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SIDEKEY_KEYSTORE_URL", "postgresql://u:hunter2@127.0.0.1:1/d")
+    code, out, err = command("keystore", "status", "--json")
+    assert (code, err) == (1, "")
+    assert json.loads(out) == {
+        "url": "postgresql://u:<redacted>@127.0.0.1:1/d",
+        "schemaVersion": None,
+        "newestSchemaVersion": 2,
+        "ready": False,
+        "upgradesItself": False,
+        "problem": "the keystore cannot be reached, or did not do its work in time",
+    }
+    code, out, err = command("keystore", "status")
+    assert (code, out) == (1, "keystore postgresql://u:<redacted>@127.0.0.1:1/d: not ready\n")
+    assert err == "sidekey: the keystore cannot be reached, or did not do its work in time\n"
+
+
+def test_the_status_of_what_is_no_keystore_is_json_as_well(command: Command) -> None:
+    command.data_dir.mkdir()
+    (command.data_dir / "keystore.db").write_bytes(b"no database at all" * 100)
+    code, out, err = command("keystore", "status", "--json")
+    assert (code, err) == (1, "")
+    answer = json.loads(out)
+    assert (answer["ready"], answer["schemaVersion"]) == (False, None)
+    assert "is not a keystore database" in answer["problem"]

@@ -11,8 +11,10 @@ import pytest
 
 import sidecar
 from sidecar import cli, config
+from sidecar.cli import arguments
 from sidecar.config import Config, TcpAddress
 from sidecar.errors import StartupError
+from sidecar.keys.administration import MAX_ROLL_OVER_DAYS
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
 COMMANDS = (
@@ -157,10 +159,15 @@ def test_a_defect_says_where_and_never_its_text(
         *([], ["serv"], ["serve", "--lisen", "x"], ["healthcheck", "--timeout", "0"], ["keystore"]),
         *(["keys", "--limit", limit] for limit in ("0", "-1", "x", "1.5", "9" * 30, "²")),
         *(["keys", "--unused-since", since] for since in ("", "yesterday", "30", "d", "999999d", "2026-13-01")),
+        *(["keys", "--unused-since", since] for since in ("0d", "0m", "2999-01-01", "9999-12-31T23:00-05:00")),
         *(["keys", "--after", place] for place in ("", "default", "default/", "default/x", "Default/1", "/1")),
         *(["keys", "--keyring", "Default"], ["keys", "--state", "lost"], ["keyrings", "--after", "A"]),
         *(["keyrings", "create"], ["keyrings", "create", ""], ["keyrings", "create", "A"], ["keyrings", "drop", "a"]),
-        *(["keyrings", "create", "a", "--roll-over-days", days] for days in ("0", "-1", "nan", "inf", "soon")),
+        *(
+            ["keyrings", "create", "a", "--roll-over-days", days]
+            for days in ("0", "-1", "nan", "inf", "soon", "99999999")
+        ),
+        ["keyrings", "create", "a", "--deterministic", "--no-deterministic"],
         *(["rotate"], ["rotate", "A"], ["rewrap", "--keyring", ""], ["rewrap", "default"]),
         *(["set-state", "0a1b2c3d4e5f60"], ["set-state", "0A1B2C3D4E5F60", "disabled"], ["set-state", "1", "enabled"]),
     ],
@@ -168,6 +175,12 @@ def test_a_defect_says_where_and_never_its_text(
 def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == 2
     assert "usage: sidekey" in capsys.readouterr().err
+
+
+def test_days_beyond_the_limit_are_refused_with_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert arguments.MOST_DAYS == MAX_ROLL_OVER_DAYS
+    assert cli.main(["keyrings", "create", "a", "--roll-over-days", "36501"]) == 2
+    assert "must be days, more than 0 and at most 36500, or never" in capsys.readouterr().err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
