@@ -1,5 +1,6 @@
 """What each data key was used for: counted in memory, added to the keystore now and then."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -51,13 +52,14 @@ class UsageCounts:
         return sum(counts[key_id].encrypted for counts in (self._counts, self._flushing) if key_id in counts)
 
     async def flush(self) -> None:
-        """Add the counts to the keystore in one call; what could not be added is logged and kept."""
+        """Add the counts to the keystore in one call; what could not be added, and that alone, is logged and kept."""
         if not self._counts or self._flushing:
             return
         self._flushing, self._counts = self._counts, {}
         try:
-            await self._keystore.add_usage(_usage(self._flushing))
-            self._flushing = {}
+            failed = await self._keystore.add_usage(_usage(self._flushing))
+            self._flushing = {key_id: self._flushing[key_id] for key_id in failed}
+            _log_failed(failed)
         except SidekeyError as error:
             log.warning("usage_not_flushed", reason=error.reason, data_keys=len(self._flushing))
         finally:
@@ -76,6 +78,13 @@ class UsageCounts:
             # A clock that was set back makes no last use earlier.
             count.last_at = max(count.last_at, now)
         return count
+
+
+def _log_failed(failed: Mapping[str, SidekeyError]) -> None:
+    """One line for each reason, which names one of its data keys."""
+    named = {error.reason: key_id for key_id, error in failed.items()}
+    for reason, data_keys in Counter(error.reason for error in failed.values()).items():
+        log.warning("usage_not_flushed", reason=reason, data_keys=data_keys, key_id=named[reason])
 
 
 def _usage(counts: Mapping[str, _Count]) -> dict[str, Usage]:

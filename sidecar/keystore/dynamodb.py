@@ -32,8 +32,9 @@ from sidecar.keystore import dynamodb_schema as schema
 from sidecar.keystore import dynamodb_settings
 from sidecar.keystore import dynamodb_updates as updates
 from sidecar.keystore.dynamodb_client import DynamoDbClient
-from sidecar.keystore.dynamodb_errors import RejectedError, Rejection
+from sidecar.keystore.dynamodb_errors import RejectedError
 from sidecar.keystore.dynamodb_reads import DynamoDbReads
+from sidecar.keystore.dynamodb_usage import DynamoDbUsage
 from sidecar.keystore.port import DataKeyRecord, KeyringRecord, KeyState, Usage, WrappedCopy
 from sidecar.keystore.rows import check_time, check_usage, copies_to_row, to_row
 
@@ -60,6 +61,7 @@ class DynamoDbKeystore:
         self._timeout_seconds = timeout_seconds
         self._client = self._new_client()
         self._reads = DynamoDbReads(self._client)
+        self._usage = DynamoDbUsage(self._client, self._reads)
 
     def _new_client(self) -> DynamoDbClient:
         return DynamoDbClient(self._settings, timeout_seconds=self._timeout_seconds)
@@ -117,7 +119,9 @@ class DynamoDbKeystore:
         # One token for all that is sent: what DynamoDB has done already it answers as it did then.
         token = secrets.token_hex(16)
         async with self._client.within_time():
-            refused = await self._refused("transact_write_items", TransactItems=transaction, ClientRequestToken=token)
+            refused = await self._client.refused(
+                "transact_write_items", TransactItems=transaction, ClientRequestToken=token
+            )
             if refused is None:
                 return True
             # Where an answer was lost, and the token forgotten since, the data key in the way may be this one.
@@ -189,26 +193,15 @@ class DynamoDbKeystore:
         async with self._client.within_time():
             return await self._reads.names(after, limit)
 
-    async def add_usage(self, usage: Mapping[str, Usage]) -> None:
-        """Add to each data key's counts, atomically for each; unknown ids are passed over.
+    async def add_usage(self, usage: Mapping[str, Usage]) -> Mapping[str, SidekeyError]:
+        """Add to each data key's counts, each by itself; returns those that were not added, and why.
 
         Where an answer is lost a count may be added twice, and never not at all: counts bound a budget, so too many is
         safe.
         """
         for used in usage.values():
             check_usage(used)
-        async with self._client.within_time():
-            stored = await self._reads.get_many(usage)
-            await self._client.gather(lambda record: self._add(record, usage[record.key_id]), stored.values())
-
-    async def _add(self, record: DataKeyRecord, used: Usage) -> None:
-        latest: DataKeyRecord | None = record
-        for _ in range(_TRIES):
-            update = None if latest is None else updates.usage_update(latest, used)
-            if update is None or await self._refused_update(update) is None:
-                return
-            latest = await self._reads.get(record.key_id)
-        raise KeystoreUnavailableError("a data key's counts did not take what was to be added")
+        return await self._usage.add(usage)
 
     async def _may_go(self, record: DataKeyRecord, state: KeyState) -> bool:
         """Whether this step is one of the port's.
@@ -225,18 +218,8 @@ class DynamoDbKeystore:
         newest = await self._reads.primary(record.keyring)
         return newest is not None and newest.generation > record.generation
 
-    async def _refused(self, operation: str, **parameters: Any) -> RejectedError | None:
-        """Do a conditional write; returns the refusal where its condition does not hold."""
-        try:
-            await self._client.call(operation, **parameters)
-        except RejectedError as rejected:
-            if rejected.rejection is not Rejection.CONDITION:
-                raise
-            return rejected
-        return None
-
     async def _refused_update(self, update: Mapping[str, Any]) -> RejectedError | None:
-        return await self._refused("update_item", TableName=self._client.table, **update)
+        return await self._client.refused("update_item", TableName=self._client.table, **update)
 
 
 def _check_page(limit: int) -> None:

@@ -119,6 +119,16 @@ class DynamoDbClient:
             await _back_off(attempt)
         raise RejectedError(Rejection.CONFLICT, repeated=repeated)
 
+    async def refused(self, operation: str, **parameters: Any) -> RejectedError | None:
+        """Do a conditional write, as ``call``; returns the refusal where its condition does not hold."""
+        try:
+            await self.call(operation, **parameters)
+        except RejectedError as rejected:
+            if rejected.rejection is not Rejection.CONDITION:
+                raise
+            return rejected
+        return None
+
     async def get(self, key: Item) -> Item | None:
         """One item, read consistently."""
         answer = await self.call("get_item", TableName=self.table, Key=key, ConsistentRead=True)

@@ -5,13 +5,13 @@ Each condition holds in one case alone, so that a write which was made for what 
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
+from sidecar.keystore import copies as further
 from sidecar.keystore import dynamodb_items as items
 from sidecar.keystore.port import DataKeyRecord, KeyringRecord, KeyState, Usage, WrappedCopy
-from sidecar.keystore.rows import MOST, copies_to_row, to_row
+from sidecar.keystore.rows import MOST, copies_to_row
 
 _ABSENT: Final = "attribute_not_exists(pk)"
 
@@ -31,12 +31,13 @@ def insertion(table: str, record: DataKeyRecord) -> list[dict[str, Any]]:
 
 
 def state_update(record: DataKeyRecord, state: KeyState, at: datetime) -> dict[str, Any]:
-    """The update to another state, where the state is still the record's; raises ``ValueError``."""
-    becomes = replace(record, state=state, state_changed_at=at)
+    """The update to another state, where the state is still the record's.
+
+    What it writes does not hang on the rest of the record: copies that came after it was read are erased as well.
+    """
+    changes: dict[str, Any] = {"state": str(state), "state_changed_at": at}
     if state is KeyState.DESTROYED:
-        becomes = replace(becomes, wrapped_key=b"", further_copies=())
-    before = to_row(record)
-    changes = {column: value for column, value in to_row(becomes).items() if value != before[column]}
+        changes |= {"wrapped_key": b"", "further_copies": further.NONE}
     return _update(items.key_of(record), changes, "#state = :was", given={"was": str(record.state)})
 
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TypeVar
 
+from sidecar.errors import SidekeyError
 from sidecar.keystore.port import DataKeyRecord, KeyringRecord, KeyState, Keystore, Usage, WrappedCopy
 
 _T = TypeVar("_T")
@@ -69,9 +70,9 @@ class ForwardingKeystore:
         """As the port."""
         return await self._asked(self._keystore.list_keyrings(after=after, limit=limit))
 
-    async def add_usage(self, usage: Mapping[str, Usage]) -> None:
+    async def add_usage(self, usage: Mapping[str, Usage]) -> Mapping[str, SidekeyError]:
         """As the port."""
-        await self._asked(self._keystore.add_usage(usage))
+        return await self._asked(self._keystore.add_usage(usage))
 
     async def close(self) -> None:
         """As the port."""

@@ -10,6 +10,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from sidecar.errors import SidekeyError
+
 
 class KeyState(StrEnum):
     """The state of a data key. Which enabled key is the primary is not stored: it is the newest enabled generation."""
@@ -177,9 +179,12 @@ class Keystore(Protocol):
         """A page of the names of all keyrings that have data keys or were created by call, in the order of bytes."""
         ...
 
-    async def add_usage(self, usage: Mapping[str, Usage]) -> None:
+    async def add_usage(self, usage: Mapping[str, Usage]) -> Mapping[str, SidekeyError]:
         """Add to each data key's counts, atomically for each; unknown ids are passed over.
 
+        Returns the key ids of what is not known to have been added, and why: ``CorruptKeyError`` for a damaged row,
+        ``KeystoreUnavailableError`` for what failed while others did not. The others were added, and are not to be
+        added again. Where it raises, none is known to have been.
         ``first_used_at`` becomes the earlier, ``last_used_at`` the later of what is stored and what is given.
         """
         ...

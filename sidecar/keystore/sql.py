@@ -171,20 +171,21 @@ class SqlKeystore:
             raise CorruptKeyError("the keystore holds a keyring's name that does not parse")
         return names
 
-    async def add_usage(self, usage: Mapping[str, Usage]) -> None:
-        """As the port; all of it in one transaction."""
+    async def add_usage(self, usage: Mapping[str, Usage]) -> Mapping[str, SidekeyError]:
+        """As the port; all of it in one transaction, so all or nothing."""
         for used in usage.values():
             rows.check_usage(used)
         # In one order everywhere, so that two sidecars which add to the same data keys cannot deadlock.
         parameters = [_usage_parameters(key_id, usage[key_id]) for key_id in sorted(usage) if rows.is_key_id(key_id)]
         transactions = self._opened()
         if not parameters:
-            return
+            return {}
 
         async def work(connection: AsyncConnection) -> None:
             await connection.execute(queries.add_usage(), parameters)
 
         await transactions.run(work, write=True)
+        return {}
 
     async def close(self) -> None:
         """Close all connections; every later call finds the keystore unavailable."""

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TypeVar
 
-from sidecar.errors import KeystoreUnavailableError
+from sidecar.errors import KeystoreUnavailableError, SidekeyError
 from sidecar.keystore.forwarding import ForwardingKeystore
 from sidecar.keystore.port import DataKeyRecord, Keystore, Usage
 
@@ -22,10 +22,9 @@ class WatchedKeystore(ForwardingKeystore):
         wanted = list(key_ids)
         return await super().get_many(wanted) if wanted else {}
 
-    async def add_usage(self, usage: Mapping[str, Usage]) -> None:
+    async def add_usage(self, usage: Mapping[str, Usage]) -> Mapping[str, SidekeyError]:
         """As the port; likewise."""
-        if usage:
-            await super().add_usage(usage)
+        return await super().add_usage(usage) if usage else {}
 
     async def _asked(self, answer: Awaitable[_T]) -> _T:
         try:

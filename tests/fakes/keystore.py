@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from sidecar.errors import KeystoreUnavailableError, StartupError
+from sidecar.errors import KeystoreUnavailableError, SidekeyError, StartupError
 from sidecar.keystore import rows
 from sidecar.keystore.port import (
     DataKeyRecord,
@@ -31,6 +31,7 @@ class MemoryKeystore:
     """Implements ``sidecar.keystore.port.Keystore``. Knobs are plain attributes, to be set at any time.
 
     ``fail_with``: raised by every call but open and close. ``fail_inserts_with``: raised by insert alone.
+    ``fail_usage_with``: by key id, why the use of this data key is not added.
     ``fail_after_with``: raised by every writing call after its work was done ("the answer was lost").
     ``delay_seconds``: slept before an answer. ``gate``: an event that every call waits for.
     ``calls``: how often each method was called, by its name. ``journal``: a list, to be shared with other fakes, that
@@ -42,6 +43,7 @@ class MemoryKeystore:
         self.database = MemoryDatabase() if database is None else database
         self.fail_with: Exception | None = None
         self.fail_inserts_with: Exception | None = None
+        self.fail_usage_with: dict[str, SidekeyError] = {}
         self.fail_after_with: Exception | None = None
         self.delay_seconds = 0.0
         self.gate: asyncio.Event | None = None
@@ -176,13 +178,14 @@ class MemoryKeystore:
         names = {row.keyring for row in self.rows.values()} | set(self.database.keyrings)
         return sorted(name for name in names if name > after)[:limit]
 
-    async def add_usage(self, usage: Mapping[str, Usage]) -> None:
+    async def add_usage(self, usage: Mapping[str, Usage]) -> Mapping[str, SidekeyError]:
         """As the port."""
         for used in usage.values():
             rows.check_usage(used)
         await self._called("add_usage")
+        failed = {key_id: self.fail_usage_with[key_id] for key_id in usage if key_id in self.fail_usage_with}
         for key_id, used in usage.items():
-            if row := self.rows.get(key_id):
+            if key_id not in failed and (row := self.rows.get(key_id)):
                 self.rows[key_id] = replace(
                     row,
                     values_encrypted=min(row.values_encrypted + used.values_encrypted, rows.MOST),
@@ -191,6 +194,7 @@ class MemoryKeystore:
                     last_used_at=max(row.last_used_at or used.last_at, used.last_at).astimezone(UTC),
                 )
         self._answer_lost()
+        return failed
 
     async def close(self) -> None:
         """As the port."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.errors import KeystoreUnavailableError
+from sidecar.errors import CorruptKeyError, KeystoreUnavailableError
 from sidecar.keys.usage import UsageCounts
 from tests.fakes.clock import FakeClock
 from tests.fakes.keystore import MemoryKeystore
@@ -66,6 +66,24 @@ async def test_a_flush_that_fails_keeps_the_counts_and_says_so(
     await usage.flush()
     await usage.flush()
     assert counts(store) == [7, 0]
+
+
+async def test_what_one_data_key_cannot_be_given_is_kept_and_said_and_no_other_is_counted_twice(
+    store: MemoryKeystore, ids: list[str], logs: list[MutableMapping[str, Any]]
+) -> None:
+    usage = UsageCounts(store, CLOCK)
+    store.fail_usage_with = {ids[0]: CorruptKeyError("damaged")}
+    for _ in range(3):
+        usage.encrypted(ids[0], 3)
+        usage.encrypted(ids[1], 4)
+        await usage.flush()
+    assert counts(store) == [0, 12]
+    assert (usage.unflushed(ids[0]), usage.unflushed(ids[1])) == (9, 0)
+    line = {"event": "usage_not_flushed", "reason": "CORRUPT_KEY", "data_keys": 1, "key_id": ids[0]}
+    assert [line.items() <= logged.items() for logged in logs] == [True] * 3
+    store.fail_usage_with = {}
+    await usage.flush()
+    assert counts(store) == [9, 12]
 
 
 async def test_a_defect_in_a_flush_keeps_the_counts(store: MemoryKeystore, ids: list[str]) -> None:

@@ -142,6 +142,19 @@ async def test_of_two_that_enable_and_destroy_a_data_key_one_wins_and_the_row_is
         assert found.copies == (stored.copies if enabled else ())
 
 
+async def test_a_data_key_that_is_destroyed_while_it_gets_further_copies_keeps_none_of_them(opener: Opener) -> None:
+    first, second = await opener(), await opener()
+    for generation in range(1, 13):
+        stored = record(generation=generation, kek_id="one", wrapped_key=ONE.wrapped_key, state=DISABLED)
+        await first.insert(stored)
+        _, destroyed = await asyncio.gather(
+            first.replace_copies(stored.key_id, [ONE], [ONE, TWO]), second.set_state(stored.key_id, DESTROYED, at=AT)
+        )
+        assert destroyed is True
+        gone = replace(stored, state=DESTROYED, state_changed_at=AT, wrapped_key=b"")
+        assert await second.get(stored.key_id) == gone
+
+
 @pytest.mark.parametrize(
     ("expected", "copies"),
     [

@@ -135,6 +135,22 @@ async def test_a_state_that_others_change_meanwhile_is_decided_anew(
     assert read.state is KeyState.DESTROYED
 
 
+@pytest.mark.parametrize("further", [(), (WrappedCopy("local:old", b"old"),)], ids=["one copy", "two copies"])
+async def test_copies_that_others_store_while_a_data_key_is_destroyed_are_erased_too(
+    keystore: DynamoDbKeystore, proxy: DynamoDbProxy, other: DynamoDbKeystore, further: tuple[WrappedCopy, ...]
+) -> None:
+    stored = record(state=KeyState.DISABLED, further_copies=further)
+    await other.insert(stored)
+
+    async def completed() -> None:
+        assert await other.replace_copies(stored.key_id, stored.copies, (*stored.copies, *NEW_COPIES))
+
+    proxy.answers["UpdateItem"] = [proxies.after(completed, proxies.forwarded)]
+    assert await keystore.set_state(stored.key_id, KeyState.DESTROYED, at=CREATED_AT) is True
+    gone = replace(stored, state=KeyState.DESTROYED, state_changed_at=CREATED_AT, wrapped_key=b"", further_copies=())
+    assert await keystore.get(stored.key_id) == gone
+
+
 async def test_uses_that_others_add_meanwhile_are_neither_lost_nor_turned_back(
     keystore: DynamoDbKeystore, proxy: DynamoDbProxy, other: DynamoDbKeystore
 ) -> None:
