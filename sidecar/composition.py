@@ -91,6 +91,7 @@ class Sidecar:
             self._keyrings,
             Rewrapping(self._keystore, self.wrapping_keys),
             clock,
+            disabled_before_destroyed=config.disabled_before_destroyed,
         )
         self._rpc = _rpc_of(config, self._keyrings, self._usage, administration, self.wrapping_keys, metrics)
         self._http = _http_of(config, metrics, self._state)

@@ -86,6 +86,7 @@ def set_state(arguments: argparse.Namespace) -> int:
         KeyState(arguments.state),
         dry_run=arguments.dry_run,
         sure=arguments.yes,
+        at_once=arguments.force,
         as_json=arguments.json,
     )
 

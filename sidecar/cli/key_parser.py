@@ -158,3 +158,8 @@ def _new_state(command: argparse.ArgumentParser) -> None:
     command.add_argument("key_id", metavar="KEY_ID", type=key_id, help="the data key, as 'sidekey keys' shows it")
     command.add_argument("state", choices=STATES, help="the state that it is to have; destroyed is final")
     command.add_argument("--yes", action="store_true", help="destroy without asking")
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="destroy however lately it was disabled; sidecars that have not heard of it may still encrypt under it",
+    )

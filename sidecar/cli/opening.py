@@ -54,7 +54,15 @@ async def opened(config: Config, *, kms: bool, dry_run: bool = False, abandon: b
             await wrapping_keys.open()
         direct = _Direct(config, keystore, wrapping_keys, clock, metrics, abandons=abandon)
         stack.push_async_callback(direct.close)
-        yield Opened(inventory, Administration(keystore, inventory, direct, Rewrapping(keystore, wrapping_keys), clock))
+        administration = Administration(
+            keystore,
+            inventory,
+            direct,
+            Rewrapping(keystore, wrapping_keys),
+            clock,
+            disabled_before_destroyed=config.disabled_before_destroyed,
+        )
+        yield Opened(inventory, administration)
 
 
 class _Direct:

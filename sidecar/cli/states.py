@@ -10,27 +10,31 @@ from sidecar.cli.output import age, hint, printable, say, write_json
 from sidecar.cli.showing import key_json
 from sidecar.config import Config
 from sidecar.keys.inventory import DescribedKey
+from sidecar.keys.transitions import too_early
 from sidecar.keystore.port import KeyState
 
 _WRONG_USAGE: Final = 2
 _RECENTLY: Final = timedelta(days=30)
 
 
-def set_state(config: Config, key_id: str, state: KeyState, *, dry_run: bool, sure: bool, as_json: bool) -> int:
+def set_state(
+    config: Config, key_id: str, state: KeyState, *, dry_run: bool, sure: bool, at_once: bool, as_json: bool
+) -> int:
     """Returns the exit code. Raises as ``Administration.set_key_state``.
 
     Not one coroutine: while somebody is asked, nothing is open, and an interrupt ends it at once.
     """
-    key = asyncio.run(_set(config, key_id, state, dry_run=True))
+    key = asyncio.run(_set(config, key_id, state, dry_run=True, at_once=at_once))
     changes = key.record.state is not state
     if changes and state is KeyState.DESTROYED:
-        _show_loss(key, config.usage.flush_seconds)
+        _show_loss(config, key)
         if not dry_run and not sure and (refused := _unsure(key_id)) is not None:
             return refused
-    after = key if dry_run or not changes else asyncio.run(_set(config, key_id, state, dry_run=False))
+    done = changes and not dry_run
+    after = asyncio.run(_set(config, key_id, state, dry_run=False, at_once=at_once)) if done else key
     if as_json:
         now = datetime.now(UTC)
-        write_json({"key": key_json(after, now), "changed": changes and not dry_run, "dryRun": dry_run})
+        write_json({"key": key_json(after, now), "changed": done, "dryRun": dry_run})
         return 0
     named = f"data key {key_id} of keyring {printable(key.record.keyring)} (generation {key.record.generation})"
     if not changes:
@@ -43,12 +47,12 @@ def set_state(config: Config, key_id: str, state: KeyState, *, dry_run: bool, su
     return 0
 
 
-async def _set(config: Config, key_id: str, state: KeyState, *, dry_run: bool) -> DescribedKey:
+async def _set(config: Config, key_id: str, state: KeyState, *, dry_run: bool, at_once: bool) -> DescribedKey:
     async with opened(config, kms=False) as (_, administration):
-        return await administration.set_key_state(key_id, state, dry_run=dry_run)
+        return await administration.set_key_state(key_id, state, dry_run=dry_run, at_once=at_once)
 
 
-def _show_loss(key: DescribedKey, flush_seconds: float) -> None:
+def _show_loss(config: Config, key: DescribedKey) -> None:
     record, now = key.record, datetime.now(UTC)
     used = record.last_used_at
     lines = [
@@ -57,11 +61,13 @@ def _show_loss(key: DescribedKey, flush_seconds: float) -> None:
         f"  decrypted  {record.values_decrypted:,} values",
         f"  made       {age(now - record.created_at)} ago",
         f"  last used  {'never' if used is None else age(now - used) + ' ago'}",
-        f"as counted by all sidecars up to some {flush_seconds:g} s ago.",
+        f"as counted by all sidecars up to some {config.usage.flush_seconds:g} s ago.",
         "Destroying it is final: every value that is still encrypted under it is lost, in backups of the data too.",
     ]
     if used is not None and now - used < _RECENTLY:
         lines.append("WARNING: it was used within the last 30 days; values under it are still being read or written.")
+    if (early := too_early(record, now=now, wait=config.disabled_before_destroyed)) is not None:
+        lines.append(f"WARNING: {early}.")
     sys.stderr.write("\n".join(lines) + "\n")
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,7 @@ from sidecar.names import KEYRING_NAME
 
 MOST_VALUES = 1 << 46
 """Values under one data key: SIV is good for 2^48 invocations (RFC 5297 section 6), of which a value costs several."""
+_LONGEST_WAIT_SECONDS = 36_500 * 86_400.0
 
 
 class Section(BaseModel):
@@ -212,6 +214,15 @@ class Config(Section):
     def kms_plugins(self) -> Mapping[str, Plugin]:
         """The KMSs that wrap data keys, the first asked first; none: the local wrapping key in ``data_dir`` does."""
         return {name: self.plugins[name] for name in self.kms.order or _kms_names(self.plugins)}
+
+    @property
+    def disabled_before_destroyed(self) -> timedelta:
+        """For how long a data key must be disabled before it may be destroyed.
+
+        So long a sidecar that cannot see the keystore goes on encrypting under it, and then adds its count of that.
+        """
+        seconds = max(self.cache.ttl_seconds, self.cache.stale_on_outage_seconds) + self.usage.flush_seconds
+        return timedelta(seconds=min(seconds, _LONGEST_WAIT_SECONDS))
 
     def may_create_keyring(self, name: str) -> bool:
         """Whether a keyring of this name may be made on first use."""

@@ -5,6 +5,7 @@ was changed; every other follows when its own cached copy is due, at the latest 
 """
 
 import math
+from datetime import timedelta
 from typing import Final, Protocol
 
 import structlog
@@ -19,7 +20,7 @@ from sidecar.errors import (
 from sidecar.keys.clock import Clock
 from sidecar.keys.inventory import DescribedKey, DescribedKeyring, Inventory, Position, check_name
 from sidecar.keys.rewrapping import RewrapPage
-from sidecar.keys.transitions import refusal
+from sidecar.keys.transitions import refusal, too_early
 from sidecar.keystore.port import DataKeyRecord, KeyringRecord, KeyringSettings, KeyState, Keystore
 
 MAX_ROLL_OVER_DAYS: Final = 36_500
@@ -56,13 +57,22 @@ class Administration:
     """Every method raises ``InvalidRequestError`` for a name or key id that cannot be one, and keystore errors."""
 
     def __init__(
-        self, keystore: Keystore, inventory: Inventory, keyrings: Steering, rewrapping: Rewrapper, clock: Clock
+        self,
+        keystore: Keystore,
+        inventory: Inventory,
+        keyrings: Steering,
+        rewrapping: Rewrapper,
+        clock: Clock,
+        *,
+        disabled_before_destroyed: timedelta = timedelta(0),
     ) -> None:
+        """``disabled_before_destroyed``: for so long a data key is disabled before it may be destroyed."""
         self.inventory = inventory
         self._keystore = keystore
         self._keyrings = keyrings
         self._rewrapping = rewrapping
         self._clock = clock
+        self._disabled_before_destroyed = disabled_before_destroyed
 
     async def create_keyring(self, name: str, settings: KeyringSettings, *, replace: bool = False) -> DescribedKeyring:
         """Create a keyring and its first data key; one that is there with the same settings is fine.
@@ -117,17 +127,21 @@ class Administration:
         )
         return record
 
-    async def set_key_state(self, key_id: str, state: KeyState, *, dry_run: bool = False) -> DescribedKey:
+    async def set_key_state(
+        self, key_id: str, state: KeyState, *, dry_run: bool = False, at_once: bool = False
+    ) -> DescribedKey:
         """Change a data key's state, and return it as it then is; with ``dry_run`` as it is, if it could be done.
 
-        The state that it already has is fine.
+        The state that it already has is fine. ``at_once``: destroy it however lately it was disabled.
 
         Raises:
             NoSuchKeyError: the keystore has no such data key.
-            StateTransitionError: its state may not go there; the text says what must come first.
+            StateTransitionError: its state may not go there, or not yet; the text says what must come first.
         """
         key = await self.inventory.key(key_id)
         if (why := refusal(key.record, state, is_primary=key.is_primary)) is not None:
+            raise StateTransitionError(why)
+        if state is KeyState.DESTROYED and not at_once and (why := self._too_early(key.record)) is not None:
             raise StateTransitionError(why)
         if dry_run:
             return key
@@ -173,6 +187,9 @@ class Administration:
                 f"keyring {name!r} would have the deterministic mode as its default and not allow it: set the default "
                 "mode to randomized, or allow the deterministic one"
             )
+
+    def _too_early(self, record: DataKeyRecord) -> str | None:
+        return too_early(record, now=self._clock.now(), wait=self._disabled_before_destroyed)
 
     async def _save(self, record: KeyringRecord, *, replace: bool) -> KeyringRecord:
         try:

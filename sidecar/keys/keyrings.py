@@ -5,6 +5,7 @@ import contextlib
 import random
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from sidecar.crypto.cipher import DataKeyCipher
 from sidecar.crypto.format import RowFailure, Suite
@@ -90,8 +91,15 @@ class Keyrings:
         self._primaries: RefreshingCache[str, Primary] = RefreshingCache(
             self._find_primary, lifetime, clock, KeyringEvents(clock), jitter, of_primaries, pace
         )
+        # No list goes on through an outage: it may lack what others have made, and queries would miss rows unseen.
         self._lists: RefreshingCache[str, tuple[str, ...]] = RefreshingCache(
-            self._find_live, lifetime, clock, KeyringEvents(clock), jitter, of_lists, pace
+            self._find_live,
+            replace(lifetime, stale_on_outage_seconds=0.0),
+            clock,
+            KeyringEvents(clock),
+            jitter,
+            of_lists,
+            pace,
         )
 
     @property
@@ -126,7 +134,8 @@ class Keyrings:
     async def live(self, keyring: str) -> Sequence[DataKey]:
         """All enabled data keys of a keyring, the newest first.
 
-        What another sidecar has made or enabled is among them after the TTL of the cache at the latest.
+        What another sidecar has made or enabled is among them after the TTL of the cache at the latest; while the
+        keystore is away for longer than that there is no answer.
 
         Raises:
             UnknownKeyringError: there is no such keyring.

@@ -1,5 +1,6 @@
 """Disabling, enabling and destroying a data key; who destroys one on a terminal is asked."""
 
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -85,13 +86,41 @@ def test_a_dry_run_changes_nothing_and_says_what_would_be_lost(filled: Command) 
 
 def test_who_is_sure_is_shown_what_is_lost_and_not_asked(filled: Command) -> None:
     filled.done("set-state", ENABLED.key_id, "disabled")
-    code, out, err = filled("set-state", ENABLED.key_id, "destroyed", "--yes")
+    code, out, err = filled("set-state", ENABLED.key_id, "destroyed", "--yes", "--force")
     assert (code, out[-13:]) == (0, "is destroyed\n")
     assert "encrypted  1 values" in err
     assert WARNING not in err
+    assert f"WARNING: data key {ENABLED.key_id} was disabled at " in err
     assert _states(filled)[ENABLED.key_id] == "destroyed"
     assert filled.json("keys", "--state", "destroyed")[0]["kekIds"] == []
     assert "that is final" in filled.refused("set-state", ENABLED.key_id, "enabled")
+
+
+@pytest.mark.parametrize("flags", [[], ["--dry-run"], ["--yes"], ["--yes", "--json"]])
+def test_what_was_disabled_a_moment_ago_is_not_destroyed_but_by_force(filled: Command, flags: list[str]) -> None:
+    filled.done("set-state", ENABLED.key_id, "disabled")
+    refused = filled.refused("set-state", ENABLED.key_id, "destroyed", *flags)
+    assert re.search(r"was disabled at \S+ \S+ UTC and may be destroyed from \S+ \S+ UTC on: until then", refused)
+    assert _states(filled)[ENABLED.key_id] == "disabled"
+    filled.done("set-state", ENABLED.key_id, "destroyed", "--yes", "--force")
+
+
+def test_how_long_it_must_be_disabled_follows_from_the_configuration(
+    filled: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled.done("set-state", ENABLED.key_id, "disabled")
+    monkeypatch.setenv("SIDEKEY_CACHE_TTL_SECONDS", "1e-6")
+    monkeypatch.setenv("SIDEKEY_CACHE_STALE_ON_OUTAGE_SECONDS", "0")
+    monkeypatch.setenv("SIDEKEY_USAGE_FLUSH_SECONDS", "1e-6")
+    filled.done("set-state", ENABLED.key_id, "destroyed", "--yes")
+
+
+def test_force_lifts_no_other_rule_and_asks_all_the_same(filled: Command) -> None:
+    assert "disable it first" in filled.refused("set-state", ENABLED.key_id, "destroyed", "--force")
+    filled.done("set-state", ENABLED.key_id, "disabled")
+    code, _, err = filled("set-state", ENABLED.key_id, "destroyed", "--force")
+    assert (code, _states(filled)[ENABLED.key_id]) == (2, "disabled")
+    assert err.endswith("to destroy it give --yes; nothing was changed\n")
 
 
 def test_where_nobody_can_be_asked_nothing_is_destroyed_unasked(filled: Command) -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 import math
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,15 @@ class Keyrings:
 
 
 @pytest.fixture
-async def managed(tmp_path: Path) -> AsyncIterator[Running]:
+def store() -> MemoryKeystore:
+    """What the sidecar keeps data keys in."""
+    return MemoryKeystore()
+
+
+@pytest.fixture
+async def managed(tmp_path: Path, store: MemoryKeystore) -> AsyncIterator[Running]:
     """A sidecar whose callers may manage keys."""
-    async with running(tmp_path / "data", MANAGED, kms=FakeKms(), keystore=MemoryKeystore()) as it:
+    async with running(tmp_path / "data", MANAGED, kms=FakeKms(), keystore=store) as it:
         yield it
         await it.caller.still_serves()
         assert await it.metric("sidekey_calls_in_flight") == 0
@@ -95,7 +102,9 @@ async def test_settings_come_back_as_they_were_set_and_the_rest_as_configured(
         )
 
 
-async def test_rotate_disable_and_destroy_go_as_far_as_they_may(managed: Running, keyrings: Keyrings) -> None:
+async def test_rotate_disable_and_destroy_go_as_far_as_they_may(
+    managed: Running, keyrings: Keyrings, store: MemoryKeystore
+) -> None:
     (sealed,) = await managed.caller.sealed(b"v", keyring="pay")
     first = (await keyrings.RotateKeyring(name="pay", dry_run=True)).primary
     refused = await refusal(keyrings.SetKeyState(key_id=first.key_id, state=pb.KEY_STATE_DISABLED))
@@ -112,6 +121,14 @@ async def test_rotate_disable_and_destroy_go_as_far_as_they_may(managed: Running
     assert disabled.HasField("state_changed_at")
     refused = await refusal(managed.caller.decrypt(values(sealed)))
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "KEY_DISABLED")
+    for dry_run in (True, False):
+        refused = await refusal(
+            keyrings.SetKeyState(key_id=first.key_id, state=pb.KEY_STATE_DESTROYED, dry_run=dry_run)
+        )
+        assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "STATE_TRANSITION")
+        assert "may be destroyed from" in refused.text
+    row = store.rows[first.key_id]
+    store.rows[first.key_id] = replace(row, state_changed_at=datetime.now(UTC) - timedelta(seconds=3630))
     destroyed = (await keyrings.SetKeyState(key_id=first.key_id, state=pb.KEY_STATE_DESTROYED)).key
     assert not destroyed.kek_ids
     refused = await refusal(managed.caller.decrypt(values(sealed)))
