@@ -29,7 +29,7 @@ test: $(VENV)/.dev  ## Run all tests
 
 soak: $(VENV)/.dev  ## Ten minutes of load that watches memory, then thousands of kills and races of fleets
 	@$(BIN)/python -m bench soak --minutes 10
-	@SIDEKEY_SOAK=1 $(BIN)/python -m pytest tests/fleet
+	@SIDEKEY_SOAK=1 $(BIN)/python -m pytest tests/fleet tests/fleet_model
 
 reliability: $(VENV)/.dev  ## Do every fault to real processes, and write docs/reliability.md
 	@$(BIN)/python -m tests.faults --write

@@ -98,7 +98,7 @@ DENIED = Failure(grpc.StatusCode.PERMISSION_DENIED, "KMS_ACCESS_DENIED", "the KM
             [UNAVAILABLE, DEADLINE],
             sidekey.UnavailableError,
             "KMS_UNAVAILABLE",
-            r"in 2 attempts over 10\.0 s: the KMS cannot be reached; check that the sidecar reaches its KMS",
+            r"in 2 attempts over 10\.0 s: the KMS cannot be reached; check that it reaches its KMS",
         ),
         ([NO_CONNECTION, UNAVAILABLE, DEADLINE], sidekey.UnavailableError, "KMS_UNAVAILABLE", r"in 3 attempts"),
         ([UNAVAILABLE, NO_CONNECTION, DEADLINE], sidekey.UnavailableError, "", r"failed to connect; .*sidekey serve"),

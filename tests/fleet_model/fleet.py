@@ -176,6 +176,7 @@ class Fleet:
         self.call(sidecar, sweep)
         self.call(sidecar, sidecar.usage.flush)
         self.call(sidecar, sidecar.complete, "completion")
+        self.call(sidecar, sidecar.keyrings.look_at_states)
 
     # --- Begin and end ---------------------------------------------------------------------------------------------
 

@@ -123,12 +123,19 @@ def error_of(failure: Failure, *, target: str, seconds: float, attempts: int) ->
 
 
 def _unavailable(failure: Failure, target: str, seconds: float, attempts: int) -> errors.UnavailableError:
+    tried = f"{attempts} attempts over {seconds:.1f} s"
     if failure.reason:
-        what, check = failure.text, "check that the sidecar reaches its KMS and keystore (its log and /readyz say more)"
+        text = (
+            f"the sidecar at {target} could not do it in {tried}: {failure.text}; "
+            "check that it reaches its KMS and keystore (its log and /readyz say more)"
+        )
     else:
-        what, check = failure.text or "no connection", "check that the sidecar runs and listens there (sidekey serve)"
+        text = (
+            f"no answer from {target} in {tried}: {failure.text or 'no connection'}; "
+            "check that the sidecar runs and listens there (sidekey serve)"
+        )
     error = errors.UnavailableError(
-        f"no answer from {target} in {attempts} attempts over {seconds:.1f} s: {what}; {check}",
+        text,
         code=failure.code,
         reason=failure.reason,
         retryable=True,
