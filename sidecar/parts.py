@@ -7,11 +7,11 @@ from pathlib import Path
 
 from sidecar.config import Config, ConfigError
 from sidecar.config.model import Plugin
-from sidecar.errors import StartupError
+from sidecar.errors import CorruptKeyError, StartupError
 from sidecar.keys.terms import KeyringTerms, schedule_of, suite_of
 from sidecar.keys.wrapping import MOST_COPIES, WrappingKeys
 from sidecar.keystore.factory import create
-from sidecar.keystore.port import DataKeyRecord, Keystore, VersionedKeystore
+from sidecar.keystore.port import DamagedRow, DataKeyRecord, Keystore, VersionedKeystore
 from sidecar.kms.guard import GuardedKms
 from sidecar.kms.local import NAME as LOCAL
 from sidecar.kms.local import LocalKms, is_local
@@ -182,6 +182,8 @@ async def _may_make_local_key(path: Path, keystore: Keystore, former: Collection
     after: tuple[str, int] | None = None
     while page := await keystore.list_keys(after=after):
         for record in page:
+            if isinstance(record, DamagedRow):
+                raise CorruptKeyError(record.damage)
             if _is_reached(record, former):
                 continue
             if all(is_local(copy.kek_id) for copy in record.copies):

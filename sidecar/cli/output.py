@@ -71,12 +71,12 @@ def write_json(value: Mapping[str, Any]) -> None:
 
 def say(text: str) -> None:
     """A line to stdout: what a command did."""
-    sys.stdout.write(f"{text}\n")
+    sys.stdout.write(f"{printable(text)}\n")
 
 
 def hint(text: str) -> None:
     """A line to stderr: what a reader of the output should know besides."""
-    sys.stderr.write(f"sidekey: {text}\n")
+    sys.stderr.write(f"sidekey: {printable(text)}\n")
 
 
 def printable(text: str) -> str:

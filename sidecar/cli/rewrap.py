@@ -81,7 +81,7 @@ class _TextReport:
 
     def failed(self, page: RewrapPage) -> None:
         for key_id, keyring, reason in page.failures:
-            hint(f"data key {key_id} of keyring {printable(keyring)} was not rewrapped: {reason}")
+            hint(f"data key {key_id or 'of unreadable id'} of keyring {printable(keyring)} was not rewrapped: {reason}")
 
     def end(self, totals: Totals) -> None:
         say(f"{self._would}rewrapped: {totals.rewrapped:,}; unchanged: {totals.unchanged:,}; failed: {totals.failed:,}")

@@ -6,6 +6,7 @@ from typing import Any, Final
 from sidecar.cli.output import Column, age, iso
 from sidecar.crypto.format import Suite
 from sidecar.keys.inventory import DescribedKey, DescribedKeyring
+from sidecar.keystore.port import DamagedRow
 
 KEY_COLUMNS: Final = (
     Column("KEY ID"),
@@ -65,6 +66,32 @@ def key_json(key: DescribedKey, now: datetime) -> dict[str, Any]:
         "valuesDecrypted": record.values_decrypted,
         "firstUsedAt": iso(record.first_used_at),
         "lastUsedAt": iso(record.last_used_at),
+    }
+
+
+def damaged_row(row: DamagedRow) -> list[str]:
+    """In the order of ``KEY_COLUMNS``: what can be known of a row that does not parse."""
+    known = [row.key_id or "unreadable", row.keyring, str(row.generation), "damaged"]
+    return known + [""] * (len(KEY_COLUMNS) - len(known))
+
+
+def damaged_json(row: DamagedRow) -> dict[str, Any]:
+    """The members of ``key_json``, null where nothing is known, and what is damaged."""
+    return {
+        "keyId": row.key_id,
+        "keyring": row.keyring,
+        "generation": row.generation,
+        "state": "damaged",
+        "primary": False,
+        "createdAt": None,
+        "ageSeconds": None,
+        "stateChangedAt": None,
+        "kekIds": None,
+        "valuesEncrypted": None,
+        "valuesDecrypted": None,
+        "firstUsedAt": None,
+        "lastUsedAt": None,
+        "damage": row.damage,
     }
 
 

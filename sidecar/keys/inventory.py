@@ -1,6 +1,5 @@
 """What keyrings and data keys there are, and how they stand. Reads the keystore, and needs no KMS; changes nothing."""
 
-import asyncio
 import re
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
@@ -8,15 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sidecar.errors import InvalidRequestError, NoSuchKeyError, UnknownKeyringError
+from sidecar.errors import CorruptKeyError, InvalidRequestError, NoSuchKeyError, UnknownKeyringError
 from sidecar.keys.terms import KeyringTerms, terms_of
-from sidecar.keystore.port import DataKeyRecord, KeyringSettings, KeyState, Keystore
+from sidecar.keystore.port import DamagedRow, DataKeyRecord, KeyringSettings, KeyState, Keystore
 from sidecar.names import KEYRING_NAME, KEYRING_NAME_RULE
 
 KEY_ID: Final = re.compile(r"[0-9a-f]{14}")
 """To be matched in full."""
-
-_KEYRINGS_AT_ONCE: Final = 4
 
 Position = tuple[str, int]
 """A place in the order (keyring, generation)."""
@@ -52,7 +49,7 @@ class DescribedKeyring:
 class KeyPage:
     """Data keys, and after which place the next page begins; None on the last."""
 
-    keys: Sequence[DescribedKey]
+    keys: Sequence[DescribedKey | DamagedRow]
     next: Position | None
 
 
@@ -94,10 +91,8 @@ class Inventory:
         """A page of at most ``limit`` keyrings, by name."""
         names = await self._keystore.list_keyrings(after=after, limit=limit + 1)
         page = names[:limit]
-        described: list[DescribedKeyring] = []
-        for start in range(0, len(page), _KEYRINGS_AT_ONCE):
-            some = page[start : start + _KEYRINGS_AT_ONCE]
-            described += await asyncio.gather(*(self._described(name) for name in some))
+        # One after the other: side by side they would hold the keystore's connections, which calls wait for.
+        described = [await self._described(name) for name in page]
         return KeyringPage(described, page[-1] if len(names) > limit else None)
 
     async def key(self, key_id: str) -> DescribedKey:
@@ -121,6 +116,8 @@ class Inventory:
     ) -> KeyPage:
         """The data keys among the next ``limit`` that fit; there may be fewer, even none, before the last page.
 
+        A damaged row fits whatever is asked for: what it would say is not known.
+
         Args:
             keyring: None: of all keyrings.
             unused_since: if given, only those that were neither used nor made since then.
@@ -136,11 +133,12 @@ class Inventory:
             await self.must_have(keyring)
         primaries = await self._primaries_among(records, whole=len(records) <= limit)
         page = records[:limit]
-        keys = [
-            DescribedKey(record, primaries.get(record.keyring))
-            for record in page
-            if (not states or record.state in states) and (unused_since is None or _is_unused(record, unused_since))
-        ]
+        keys: list[DescribedKey | DamagedRow] = []
+        for record in page:
+            if isinstance(record, DamagedRow):
+                keys.append(record)
+            elif (not states or record.state in states) and (unused_since is None or _is_unused(record, unused_since)):
+                keys.append(DescribedKey(record, primaries.get(record.keyring)))
         return KeyPage(keys, (page[-1].keyring, page[-1].generation) if len(records) > limit else None)
 
     async def must_have(self, name: str) -> None:
@@ -157,17 +155,32 @@ class Inventory:
             primary=await self._keystore.primary(name),
         )
 
-    async def _primaries_among(self, records: Sequence[DataKeyRecord], *, whole: bool) -> dict[str, str | None]:
-        """The key ids of the primaries by keyring, as far as they are in the page: no other is asked for."""
-        newest: dict[str, str | None] = {
-            record.keyring: record.key_id for record in records if record.state is KeyState.ENABLED
-        }
+    async def _primaries_among(
+        self, records: Sequence[DataKeyRecord | DamagedRow], *, whole: bool
+    ) -> dict[str, str | None]:
+        """The key ids of the primaries by keyring, as far as the page shows them: no other is asked for."""
+        newest: dict[str, str | None] = {}
+        unsure: set[str] = set()
+        for record in records:
+            if isinstance(record, DamagedRow):
+                unsure.add(record.keyring)
+            elif record.state is KeyState.ENABLED:
+                newest[record.keyring] = record.key_id
+                unsure.discard(record.keyring)
         if records and not whole:
             # Only the last keyring may go on behind the page.
-            last = records[-1].keyring
-            primary = await self._keystore.primary(last)
-            newest[last] = primary.key_id if primary else None
+            unsure.add(records[-1].keyring)
+        for keyring in unsure:
+            newest[keyring] = await self._primary_id(keyring)
         return newest
+
+    async def _primary_id(self, keyring: str) -> str | None:
+        """The key id of the primary; None also where its row is damaged, so that no data key is one."""
+        try:
+            primary = await self._keystore.primary(keyring)
+        except CorruptKeyError:
+            return None
+        return primary.key_id if primary else None
 
 
 def check_name(name: str) -> None:

@@ -1,7 +1,7 @@
 """Which data keys of a keyring are live: what a query must look for to miss no row."""
 
-from sidecar.errors import LimitExceededError, UnknownKeyringError
-from sidecar.keystore.port import KeyState, Keystore
+from sidecar.errors import CorruptKeyError, LimitExceededError, UnknownKeyringError
+from sidecar.keystore.port import DamagedRow, KeyState, Keystore
 
 MOST_LIVE_KEYS = 1000
 _PAGE = 1000
@@ -18,7 +18,12 @@ async def live_key_ids(keystore: Keystore, keyring: str) -> tuple[str, ...]:
     live: list[str] = []
     after: tuple[str, int] | None = None
     while page := await keystore.list_keys(keyring, after=after, limit=_PAGE):
-        live += [record.key_id for record in page if record.state is KeyState.ENABLED]
+        for record in page:
+            if isinstance(record, DamagedRow):
+                # It may be enabled, and a query without its tokens would miss rows.
+                raise CorruptKeyError(record.damage)
+            if record.state is KeyState.ENABLED:
+                live.append(record.key_id)
         if len(live) > MOST_LIVE_KEYS:
             raise LimitExceededError(
                 f"keyring {keyring!r} has more than {MOST_LIVE_KEYS} live data keys; reencrypt its values and disable "

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import structlog
 
 from sidecar.crypto import key_schedule
-from sidecar.errors import KeystoreUnavailableError, KmsDeniedError, SidekeyError
+from sidecar.errors import CorruptKeyError, KeystoreUnavailableError, KmsDeniedError, SidekeyError
 from sidecar.keys.wrapping import WrappingKeys
-from sidecar.keystore.port import DataKeyRecord, KeyState, Keystore, WrappedCopy
+from sidecar.keystore.port import DamagedRow, DataKeyRecord, KeyState, Keystore, WrappedCopy
 
 _MOST_LOST_RACES = 5
 
 Failure = tuple[str, str, str]
-"""Key id, keyring, and the reason of an error of ``sidecar.errors``."""
+"""Key id (empty where it cannot be read), keyring, and the reason of an error of ``sidecar.errors``."""
 
 log = structlog.get_logger(__name__)
 
@@ -63,27 +63,29 @@ class Rewrapping:
                 wrapping key cannot wrap and unwrap now, so that no data key could be brought under it.
             KeystoreUnavailableError.
         """
-        records = await self._keystore.list_keys(keyring, after=after, limit=limit)
-        if not records:
+        listed = await self._keystore.list_keys(keyring, after=after, limit=limit)
+        if not listed:
             return RewrapPage(0, 0, (), None)
         # Asked anew for each page: an alias may have been pointed at another wrapping key since.
-        current = set(await self._wrapping_keys.current(records[0].keyring))
+        current = set(await self._wrapping_keys.current(listed[0].keyring))
+        records = [row for row in listed if not isinstance(row, DamagedRow)]
+        damaged = [_damaged(row) for row in listed if isinstance(row, DamagedRow)]
         wanting = [record for record in records if _wants_rewrap(record, current)]
         failures = self._out_of_reach(wanting) if dry_run else await self._rewrapped(wanting, current)
-        last = records[-1]
+        last = listed[-1]
         return RewrapPage(
             rewrapped=len(wanting) - len(failures),
             unchanged=len(records) - len(wanting),
-            failures=tuple(failures),
-            next=(last.keyring, last.generation) if len(records) == limit else None,
+            failures=tuple(sorted([*failures, *damaged])),
+            next=(last.keyring, last.generation) if len(listed) == limit else None,
         )
 
     def _out_of_reach(self, records: Sequence[DataKeyRecord]) -> list[Failure]:
-        return sorted(
+        return [
             (record.key_id, record.keyring, KmsDeniedError.reason)
             for record in records
             if not self._wrapping_keys.may_unwrap(record)
-        )
+        ]
 
     async def _rewrapped(self, records: Sequence[DataKeyRecord], current: set[str]) -> list[Failure]:
         """Rewrap them; returns those that could not be."""
@@ -109,7 +111,7 @@ class Rewrapping:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return sorted(failures)
+        return failures
 
     async def _rewrap(self, record: DataKeyRecord, current: set[str]) -> None:
         """Rewrap one data key; one that others change meanwhile is read and judged again."""
@@ -136,6 +138,19 @@ class Rewrapping:
             return await self._wrapping_keys.wrapped_under_all(data_key, record.keyring, record.key_id)
         finally:
             key_schedule.overwrite(data_key)
+
+
+def _damaged(row: DamagedRow) -> Failure:
+    """The failure of a row that does not parse: an operator must restore it, and the others need not wait for that."""
+    log.warning(
+        "data_key_not_rewrapped",
+        key_id=row.key_id,
+        keyring=row.keyring,
+        generation=row.generation,
+        reason=CorruptKeyError.reason,
+        damage=row.damage,
+    )
+    return row.key_id or "", row.keyring, CorruptKeyError.reason
 
 
 def _wants_rewrap(record: DataKeyRecord, current: set[str]) -> bool:

@@ -35,7 +35,7 @@ from sidecar.keystore.dynamodb_client import DynamoDbClient
 from sidecar.keystore.dynamodb_errors import RejectedError
 from sidecar.keystore.dynamodb_reads import DynamoDbReads
 from sidecar.keystore.dynamodb_usage import DynamoDbUsage
-from sidecar.keystore.port import DataKeyRecord, KeyringRecord, KeyState, Usage, WrappedCopy
+from sidecar.keystore.port import DamagedRow, DataKeyRecord, KeyringRecord, KeyState, Usage, WrappedCopy
 from sidecar.keystore.rows import check_time, check_usage, copies_to_row, to_row
 
 _MAX_IDS: Final = 4096
@@ -161,7 +161,7 @@ class DynamoDbKeystore:
 
     async def list_keys(
         self, keyring: str | None = None, *, after: tuple[str, int] | None = None, limit: int = 1000
-    ) -> Sequence[DataKeyRecord]:
+    ) -> Sequence[DataKeyRecord | DamagedRow]:
         """A page of data keys in the order (keyring, generation), beginning after the given pair."""
         _check_page(limit)
         async with self._client.within_time():

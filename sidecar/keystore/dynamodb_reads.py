@@ -1,5 +1,6 @@
 """What is read of a keystore in DynamoDB, always consistently. Writes nothing; whoever calls bounds the time."""
 
+import re
 from collections.abc import Iterable
 from functools import partial
 from typing import Final
@@ -8,8 +9,8 @@ from sidecar.errors import CorruptKeyError
 from sidecar.keystore import dynamodb_items as items
 from sidecar.keystore.dynamodb_client import DynamoDbClient
 from sidecar.keystore.dynamodb_items import Item
-from sidecar.keystore.port import DataKeyRecord, KeyringRecord, KeyState
-from sidecar.keystore.rows import MOST, is_key_id, is_keyring
+from sidecar.keystore.port import DamagedRow, DataKeyRecord, KeyringRecord, KeyState
+from sidecar.keystore.rows import MOST, damaged_row, is_key_id, is_keyring
 
 _FIRST_PAGE: Final = 4
 """Data keys that fit into 4 KB, more or less: the newest of them is the primary but for a strange keyring."""
@@ -17,6 +18,7 @@ _NEXT_PAGE: Final = 100
 _MAX_NAME_BYTES: Final = 1024
 """What an ``sk`` holds; the name of a keyring has at most 255 characters, so 1,020 bytes."""
 _MOST_KEYRINGS: Final = 32
+_GENERATION: Final = re.compile(r"generation#([0-9]{20})")
 
 
 class DynamoDbReads:
@@ -74,15 +76,15 @@ class DynamoDbReads:
         found = await self._client.query(items.KEYRINGS, above=above or None, limit=limit)
         return [items.read_name(item) for item in found]
 
-    async def list_keyring(self, keyring: str, after: int, limit: int) -> list[DataKeyRecord]:
+    async def list_keyring(self, keyring: str, after: int, limit: int) -> list[DataKeyRecord | DamagedRow]:
         """The first data keys of one keyring after a generation."""
         if not is_keyring(keyring):
             return []
         above = items.generation_key(max(0, min(after, MOST)))
         found = await self._client.query(items.data_keys_of(keyring), above=above, limit=limit)
-        return [items.read_data_key(item) for item in found]
+        return [_listed(keyring, item) for item in found]
 
-    async def list_all(self, after: tuple[str, int] | None, limit: int) -> list[DataKeyRecord]:
+    async def list_all(self, after: tuple[str, int] | None, limit: int) -> list[DataKeyRecord | DamagedRow]:
         """The first data keys of all keyrings after the given pair.
 
         Keyrings are asked at once, each time up to twice as many as the last, so that few calls wait for each other
@@ -105,6 +107,16 @@ def _key(item: Item) -> tuple[str, str]:
 
 def _by_key(found: Iterable[Item]) -> dict[tuple[str, str], Item]:
     return {_key(item): item for item in found}
+
+
+def _listed(keyring: str, item: Item) -> DataKeyRecord | DamagedRow:
+    """The data key in an item, or what stands for it: where it is it says by its place, whatever its columns say."""
+    try:
+        return items.read_data_key(item)
+    except CorruptKeyError as error:
+        place = _GENERATION.fullmatch(item["sk"]["S"])
+        key_id = item.get("key_id", {}).get("S")
+        return damaged_row(error, key_id, keyring, None if place is None else int(place[1]))
 
 
 def _pointed_to(key_id: str, item: Item | None) -> DataKeyRecord:

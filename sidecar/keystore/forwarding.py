@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from sidecar.errors import SidekeyError
-from sidecar.keystore.port import DataKeyRecord, KeyringRecord, KeyState, Keystore, Usage, WrappedCopy
+from sidecar.keystore.port import DamagedRow, DataKeyRecord, KeyringRecord, KeyState, Keystore, Usage, WrappedCopy
 
 _T = TypeVar("_T")
 
@@ -62,7 +62,7 @@ class ForwardingKeystore:
 
     async def list_keys(
         self, keyring: str | None = None, *, after: tuple[str, int] | None = None, limit: int = 1000
-    ) -> Sequence[DataKeyRecord]:
+    ) -> Sequence[DataKeyRecord | DamagedRow]:
         """As the port."""
         return await self._asked(self._keystore.list_keys(keyring, after=after, limit=limit))
 

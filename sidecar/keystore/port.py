@@ -67,6 +67,18 @@ class DataKeyRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class DamagedRow:
+    """A row of ``data_keys`` that does not parse, in a listing, where its place in the order still does."""
+
+    key_id: str | None
+    """None where it is not one."""
+    keyring: str
+    generation: int
+    damage: str
+    """The text of the ``CorruptKeyError`` that whatever else reads the row raises."""
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What a data key was used for in a span of time; ``first_at`` and ``last_at`` are aware, UTC."""
 
@@ -99,8 +111,8 @@ class KeyringRecord:
 class Keystore(Protocol):
     """Every method raises only ``KeystoreUnavailableError`` (and ``open`` also ``StartupError``), in bounded time.
 
-    What reads rows raises ``CorruptKeyError`` where one does not parse. What only a defect can pass in (a record that
-    no keystore could read back, a negative count, an empty page) raises ``ValueError``.
+    What reads rows raises ``CorruptKeyError`` where one does not parse, but for ``list_keys``. What only a defect can
+    pass in (a record that no keystore could read back, a negative count, an empty page) raises ``ValueError``.
     """
 
     async def open(self, *, upgrade: bool = False) -> None:
@@ -157,10 +169,11 @@ class Keystore(Protocol):
 
     async def list_keys(
         self, keyring: str | None = None, *, after: tuple[str, int] | None = None, limit: int = 1000
-    ) -> Sequence[DataKeyRecord]:
+    ) -> Sequence[DataKeyRecord | DamagedRow]:
         """A page of data keys in the order (keyring, generation), beginning after the given pair.
 
-        Names are in the order of their UTF-8 bytes, whatever the database's collation.
+        Names are in the order of their UTF-8 bytes, whatever the database's collation. A row that does not parse hides
+        no other: it stands in its place as a ``DamagedRow``. Raises ``CorruptKeyError`` where one's place is damaged.
         """
         ...
 

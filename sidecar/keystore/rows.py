@@ -7,7 +7,15 @@ from typing import Any, Final
 
 from sidecar.errors import CorruptKeyError
 from sidecar.keystore import copies as further
-from sidecar.keystore.port import DataKeyRecord, KeyringRecord, KeyringSettings, KeyState, Usage, WrappedCopy
+from sidecar.keystore.port import (
+    DamagedRow,
+    DataKeyRecord,
+    KeyringRecord,
+    KeyringSettings,
+    KeyState,
+    Usage,
+    WrappedCopy,
+)
 
 _KEY_ID: Final = re.compile(r"[0-9a-f]{14}")
 _ZERO_KEY_ID: Final = "0" * 14
@@ -47,6 +55,24 @@ def from_row(row: Mapping[str, Any]) -> DataKeyRecord:
         first_used_at=_utc(row["first_used_at"]),
         last_used_at=_utc(row["last_used_at"]),
     )
+
+
+def from_listed_row(row: Mapping[str, Any]) -> DataKeyRecord | DamagedRow:
+    """As ``from_row``, but only a row whose place does not parse either raises."""
+    try:
+        return from_row(row)
+    except CorruptKeyError as error:
+        return damaged_row(error, row["key_id"], row["keyring"], row["generation"])
+
+
+def damaged_row(error: CorruptKeyError, key_id: object, keyring: object, generation: object) -> DamagedRow:
+    """What stands for a row that fails with ``error``; raises that where no listing could go on after its place."""
+    if not (isinstance(keyring, str) and is_keyring(keyring)):
+        raise error
+    if not (isinstance(generation, int) and _is_count(generation, at_least=1)):
+        raise error
+    known = key_id if isinstance(key_id, str) and is_key_id(key_id) else None
+    return DamagedRow(known, keyring, generation, str(error))
 
 
 def to_row(record: DataKeyRecord) -> dict[str, Any]:

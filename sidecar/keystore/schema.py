@@ -1,7 +1,8 @@
 """The tables of an SQL keystore, in SQLAlchemy's portable core."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import (
     BigInteger,
@@ -43,6 +44,22 @@ class UtcDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+    def result_processor(self, dialect: Any, coltype: Any) -> Callable[[Any], Any]:
+        """As a time, or, where SQLite holds what is none, as it is: no check of a row lets that pass.
+
+        An error here would be one of the whole answer, and not say which row it is of.
+        """
+        # There is one: ``process_result_value`` makes it so.
+        parsed = cast("Callable[[Any], Any]", super().result_processor(dialect, coltype))
+
+        def process(value: Any) -> Any:
+            try:
+                return parsed(value)
+            except (TypeError, ValueError):
+                return value
+
+        return process
 
 
 def name_column(name: str, *, primary_key: bool = False) -> Column[str]:

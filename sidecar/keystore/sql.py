@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sidecar.errors import CorruptKeyError, KeystoreUnavailableError, SidekeyError, StartupError
 from sidecar.keystore import migrations, queries, rows
-from sidecar.keystore.port import DataKeyRecord, KeyringRecord, KeyState, Usage, WrappedCopy
+from sidecar.keystore.port import DamagedRow, DataKeyRecord, KeyringRecord, KeyState, Usage, WrappedCopy
 from sidecar.keystore.schema import DATA_KEYS, KEYRINGS, SCHEMA_VERSION
 from sidecar.keystore.transactions import Transactions
 
@@ -138,13 +138,13 @@ class SqlKeystore:
 
     async def list_keys(
         self, keyring: str | None = None, *, after: tuple[str, int] | None = None, limit: int = 1000
-    ) -> Sequence[DataKeyRecord]:
+    ) -> Sequence[DataKeyRecord | DamagedRow]:
         """As the port."""
         if after is not None:
             rows.check_name_after(after[0])
         query = queries.page_of_keys(keyring, after, rows.check_page(limit))
         found = await (self._rows(query) if keyring is None else self._rows_of(keyring, query))
-        return [rows.from_row(row) for row in found]
+        return [rows.from_listed_row(row) for row in found]
 
     async def keyring(self, name: str) -> KeyringRecord | None:
         """As the port."""
@@ -248,11 +248,7 @@ class SqlKeystore:
     async def _rows(self, *selects: Select[Any]) -> list[dict[str, Any]]:
         async def work(connection: AsyncConnection) -> list[dict[str, Any]]:
             results = [await connection.execute(query) for query in selects]
-            try:
-                return [row._asdict() for result in results for row in result]
-            except (TypeError, ValueError):
-                # SQLite keeps what it is given: a time that does not parse, text where bytes belong.
-                raise CorruptKeyError("the keystore holds a row whose columns do not parse") from None
+            return [row._asdict() for result in results for row in result]
 
         transactions = self._opened()
         return await transactions.run(work) if selects else []

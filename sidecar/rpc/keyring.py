@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import grpc
+import structlog
 from google.protobuf.message import Message
 from sidekey.v1 import keyring_pb2 as pb
 from sidekey.v1 import keyring_pb2_grpc as pb_grpc
 
 from sidecar.errors import InvalidRequestError, LimitExceededError, ManagementOffError
 from sidecar.keys.administration import Administration
-from sidecar.keys.inventory import check_name
+from sidecar.keys.inventory import DescribedKey, check_name
+from sidecar.keystore.port import DamagedRow
 from sidecar.rpc.admission import Admission
 from sidecar.rpc.keyring_messages import key_message, keyring_message, primary_message, settings_of, state_of, time_of
 from sidecar.rpc.page_tokens import Listing
@@ -19,8 +22,14 @@ from sidecar.rpc.page_tokens import Listing
 _DEFAULT_PAGE: Final = 100
 _LARGEST_PAGE: Final = 1000
 _MOST_STATES: Final = 16
+_LONGEST_TOKEN: Final = 2300
+"""Bytes of an answer beside what is listed, at most; as below, for a keyring's name of 255 characters."""
+_LONGEST_FAILURE: Final = 1100
+"""Bytes of one data key's failure in an answer, at most."""
 
 _Answer = TypeVar("_Answer", bound=Message)
+
+log = structlog.get_logger(__name__)
 
 if TYPE_CHECKING:  # grpc's classes are generic to type checkers alone
     _Context = grpc.aio.ServicerContext[Any, Any]
@@ -101,7 +110,7 @@ class KeyringService(pb_grpc.KeyringServiceServicer):
             page = await self._administration.inventory.keys(
                 keyring, after=after, limit=size, unused_since=unused_since, states=states
             )
-        answer = pb.ListKeysResponse(keys=[key_message(each) for each in page.keys])
+        answer = pb.ListKeysResponse(keys=[key_message(each) for each in _whole(page.keys)])
         if page.next is not None:
             answer.next_page_token = listing.token(*page.next)
         return self._fitting(answer)
@@ -121,7 +130,8 @@ class KeyringService(pb_grpc.KeyringServiceServicer):
     ) -> pb.RewrapKeysResponse:
         """Wrap a page of data keys anew."""
         self._must_manage()
-        keyring, size = _keyring(request.keyring), _page_size(request.page_size)
+        keyring = _keyring(request.keyring)
+        size = min(_page_size(request.page_size), self._most_rewrapped())
         listing = Listing("RewrapKeys", keyring)
         after = listing.position(request.page_token)
         with self._admission.admit(0, 0):
@@ -145,12 +155,31 @@ class KeyringService(pb_grpc.KeyringServiceServicer):
                 "server"
             )
 
+    def _most_rewrapped(self) -> int:
+        """So many data keys that the answer fits even if each fails: once they are done it is too late to refuse."""
+        return max(1, (self._max_message_bytes - _LONGEST_TOKEN) // _LONGEST_FAILURE)
+
     def _fitting(self, answer: _Answer) -> _Answer:
         if (size := answer.ByteSize()) > self._max_message_bytes:
             raise LimitExceededError(
                 f"the answer has {size} bytes and may have at most {self._max_message_bytes}: ask for a smaller page"
             )
         return answer
+
+
+def _whole(keys: Iterable[DescribedKey | DamagedRow]) -> Iterator[DescribedKey]:
+    """Those that can be shown: callers can do nothing about a damaged row, and operators are told of it."""
+    for key in keys:
+        if isinstance(key, DamagedRow):
+            log.error(
+                "data_key_corrupt",
+                key_id=key.key_id,
+                keyring=key.keyring,
+                generation=key.generation,
+                hint=f"{key.damage}; restore it",
+            )
+        else:
+            yield key
 
 
 def _keyring(name: str) -> str | None:

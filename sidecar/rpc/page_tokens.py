@@ -11,10 +11,11 @@ from typing import Any, Final
 
 from sidecar.errors import InvalidRequestError
 from sidecar.keys.inventory import Position
-from sidecar.names import KEYRING_NAME
+from sidecar.keystore.rows import is_keyring
 
 _VERSION: Final = 1
-_MOST_CHARACTERS: Final = 512
+_MOST_CHARACTERS: Final = 2200
+"""At 255 characters of a name, each of four bytes or escaped in six, there are 2,124."""
 _MAX_GENERATION: Final = 2**63
 
 
@@ -28,7 +29,9 @@ class Listing:
 
     def token(self, name: str, generation: int | None = None) -> str:
         """The token of a place in it: after a keyring, or after a generation of it."""
-        text = json.dumps({"v": _VERSION, "of": self._digest, "at": [name, generation]}, separators=(",", ":"))
+        text = json.dumps(
+            {"v": _VERSION, "of": self._digest, "at": [name, generation]}, separators=(",", ":"), ensure_ascii=False
+        )
         return base64.urlsafe_b64encode(text.encode()).decode()
 
     def name(self, token: str) -> str:
@@ -56,10 +59,11 @@ class Listing:
         if parsed["of"] != self._digest:
             raise InvalidRequestError("page_token is of another listing: its pages must be asked for in the same words")
         match parsed["at"]:
-            case [str(name), None] if KEYRING_NAME.fullmatch(name):
+            # Whatever the keystore may hold: a name that no call can make is written there by others, and is listed.
+            case [str(name), None] if is_keyring(name):
                 return name, None
             case [str(name), int(generation)] if (
-                KEYRING_NAME.fullmatch(name) and not isinstance(generation, bool) and 0 < generation < _MAX_GENERATION
+                is_keyring(name) and not isinstance(generation, bool) and 0 < generation < _MAX_GENERATION
             ):
                 return name, generation
         raise _refused()

@@ -1,13 +1,15 @@
 """The listings of keyrings and data keys, from a real keystore file."""
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from sidecar import cli
-from sidecar.cli.listing import list_keys
+from sidecar.cli.listing import list_keyrings, list_keys
 from sidecar.keys.inventory import Inventory
 from sidecar.keys.rollover import RolloverSchedule
 from sidecar.keys.terms import KeyringTerms
@@ -179,6 +181,41 @@ async def test_what_would_steer_a_terminal_is_not_written_to_one(capsys: pytest.
     inventory = Inventory(keystore, lambda _name: KeyringTerms(RolloverSchedule(None)))
     await list_keys(inventory, as_json=False)
     assert "local:?[2J??" in capsys.readouterr().out
+
+
+async def test_hints_show_no_name_that_would_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    keystore = MemoryKeystore()
+    await keystore.open(upgrade=True)
+    for name in ("a\x1b[2J", "b\x1b[2J"):
+        assert await keystore.insert(record(name))
+    inventory = Inventory(keystore, lambda _name: KeyringTerms(RolloverSchedule(None)))
+    await list_keys(inventory, limit=1, as_json=False)
+    await list_keyrings(inventory, limit=1, as_json=False)
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert err.count("a?[2J") == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["--state", "destroyed"], ["--keyring", "default"], ["--limit", "2"]])
+def test_a_damaged_row_is_listed_as_one_hides_no_other_and_is_a_failure(filled: Command, arguments: list[str]) -> None:
+    whole = [row["keyId"] for row in filled.json("keys", *arguments)]
+    with closing(sqlite3.connect(filled.data_dir / "keystore.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE data_keys SET commitment = x'00' WHERE key_id = ?", (SECOND,))
+    code, out, err = filled("keys", *arguments, "--json")
+    rows = {row["keyId"]: row for row in json.loads(out)}
+    assert (code, [*rows]) == (1, whole or [SECOND])
+    damaged = rows[SECOND]
+    assert (damaged["keyring"], damaged["generation"], damaged["state"]) == ("default", 2, "damaged")
+    assert damaged["damage"] == f"the keystore's row of data key {SECOND} is damaged: column commitment"
+    assert damaged.keys() > {key for row in rows.values() for key in row} - {"damage"}
+    # The damaged row is the newest enabled one, so that nothing encrypts.
+    assert [row["primary"] for row in rows.values() if row["keyring"] == "default"] == [False] * (len(whole[:3]) or 1)
+    line = f"sidekey: damaged rows: 1; restore them from a backup; the first: {damaged['damage']}\n"
+    assert err.endswith(line)
+    code, out, err = filled("keys", *arguments)
+    assert (code, [line.split()[0] for line in out.splitlines()[1:]]) == (1, [*rows])
+    assert [SECOND, "default", "2", "damaged"] in [line.split() for line in out.splitlines()]
+    assert err.endswith(line)
 
 
 def test_keyrings_are_listed_with_their_primaries_and_what_holds_for_them(filled: Command) -> None:

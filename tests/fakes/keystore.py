@@ -5,9 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from sidecar.errors import KeystoreUnavailableError, SidekeyError, StartupError
+from sidecar.errors import CorruptKeyError, KeystoreUnavailableError, SidekeyError, StartupError
 from sidecar.keystore import rows
 from sidecar.keystore.port import (
+    DamagedRow,
     DataKeyRecord,
     KeyringRecord,
     KeyState,
@@ -24,6 +25,8 @@ class MemoryDatabase:
 
     rows: dict[str, DataKeyRecord] = field(default_factory=dict)
     keyrings: dict[str, KeyringRecord] = field(default_factory=dict)
+    damaged: set[str] = field(default_factory=set)
+    """Key ids of rows that do not parse, by their column ``commitment``."""
     upgraded: bool = False
 
 
@@ -66,7 +69,8 @@ class MemoryKeystore:
     async def get(self, key_id: str) -> DataKeyRecord | None:
         """As the port."""
         await self._called("get")
-        return self.rows.get(key_id)
+        row = self.rows.get(key_id)
+        return None if row is None else self._parsed(row)
 
     async def get_many(self, key_ids: Iterable[str]) -> Mapping[str, DataKeyRecord]:
         """As the port."""
@@ -74,12 +78,13 @@ class MemoryKeystore:
         if len(wanted) > _MOST_IDS:
             raise ValueError(f"at most {_MOST_IDS} data keys are read at once")
         await self._called("get_many")
-        return {key_id: self.rows[key_id] for key_id in wanted if key_id in self.rows}
+        return {key_id: self._parsed(self.rows[key_id]) for key_id in wanted if key_id in self.rows}
 
     async def primary(self, keyring: str) -> DataKeyRecord | None:
         """As the port."""
         await self._called("primary")
-        return self._newest_enabled(keyring)
+        newest = self._newest_enabled(keyring)
+        return None if newest is None else self._parsed(newest)
 
     async def newest_generation(self, keyring: str) -> int:
         """As the port."""
@@ -140,7 +145,7 @@ class MemoryKeystore:
 
     async def list_keys(
         self, keyring: str | None = None, *, after: tuple[str, int] | None = None, limit: int = 1000
-    ) -> Sequence[DataKeyRecord]:
+    ) -> Sequence[DataKeyRecord | DamagedRow]:
         """As the port."""
         rows.check_page(limit)
         if after is not None:
@@ -151,7 +156,7 @@ class MemoryKeystore:
             for row in sorted(self.rows.values(), key=lambda row: (row.keyring, row.generation))
             if (keyring is None or row.keyring == keyring) and (after is None or (row.keyring, row.generation) > after)
         ]
-        return page[:limit]
+        return [self._listed(row) for row in page[:limit]]
 
     async def keyring(self, name: str) -> KeyringRecord | None:
         """As the port."""
@@ -200,6 +205,17 @@ class MemoryKeystore:
         """As the port."""
         self._open = False
 
+    def _parsed(self, row: DataKeyRecord) -> DataKeyRecord:
+        if row.key_id in self.database.damaged:
+            raise _damage(row.key_id)
+        return row
+
+    def _listed(self, row: DataKeyRecord) -> DataKeyRecord | DamagedRow:
+        try:
+            return self._parsed(row)
+        except CorruptKeyError as error:
+            return rows.damaged_row(error, row.key_id, row.keyring, row.generation)
+
     def _of(self, keyring: str) -> list[DataKeyRecord]:
         return [row for row in self.rows.values() if row.keyring == keyring]
 
@@ -221,3 +237,7 @@ class MemoryKeystore:
     def _answer_lost(self) -> None:
         if self.fail_after_with is not None:
             raise self.fail_after_with
+
+
+def _damage(key_id: str) -> CorruptKeyError:
+    return CorruptKeyError(f"the keystore's row of data key {key_id} is damaged: column commitment")

@@ -15,6 +15,7 @@ from tests.fleet import ledger
 from tests.fleet.clock import FleetClock
 from tests.fleet.ledger import Acknowledged
 from tests.fleet.nursery import Nursery
+from tests.keystore.records import whole
 
 DAY: Final = 86_400.0
 LEAD: Final = 3_660.0
@@ -147,7 +148,7 @@ class Fleet:
 
     async def rows(self) -> Sequence[DataKeyRecord]:
         """All data keys of the keystore, in order."""
-        return await self.keystore.list_keys(limit=4096)
+        return whole(await self.keystore.list_keys(limit=4096))
 
     def acknowledged(self) -> list[Acknowledged]:
         """Whatever any worker has ever acknowledged."""

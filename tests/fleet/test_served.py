@@ -17,6 +17,7 @@ from sidecar.keystore.factory import create
 from sidecar.keystore.port import DataKeyRecord, Keystore
 from tests.e2e.processes import Served
 from tests.fleet.conftest import KEYSTORES, Place
+from tests.keystore.records import whole
 from tests.rpc.batches import rows_of, values
 from tests.rpc.running import Caller, connected
 
@@ -77,7 +78,7 @@ async def test_sidecars_roll_over_together_and_decrypt_what_any_of_them_has_encr
         for caller in callers:
             opened = rows_of(await caller.decrypt(values(*ciphertexts)))
             assert opened == list(ciphertexts.values())
-    rows = await keystore.list_keys(limit=4096)
+    rows = whole(await keystore.list_keys(limit=4096))
     assert [row.generation for row in rows] == list(range(1, len(rows) + 1))
     assert {ciphertext[1:8].hex() for ciphertext in ciphertexts} <= {row.key_id for row in rows}
     for older, newer in itertools.pairwise(rows):
@@ -97,7 +98,7 @@ async def _encrypt_until(callers: list[Caller], keystore: Keystore) -> dict[byte
             (ciphertext,) = await caller.sealed(value)
             assert ciphertext is not None
             ciphertexts[ciphertext] = value
-            if _generation_of(ciphertext, await keystore.list_keys(limit=4096)) > ROLLOVERS:
+            if _generation_of(ciphertext, whole(await keystore.list_keys(limit=4096))) > ROLLOVERS:
                 return
             await asyncio.sleep(0.02)
 

@@ -1,5 +1,6 @@
 """What operators do to keyrings and data keys: allowed, refused with what must come first, and followed at once."""
 
+import asyncio
 import math
 from dataclasses import replace
 from datetime import timedelta
@@ -18,11 +19,12 @@ from sidecar.errors import (
     UnknownKeyringError,
 )
 from sidecar.keys.administration import Administration
-from sidecar.keys.inventory import DescribedKey, DescribedKeyring, Inventory, Position
+from sidecar.keys.inventory import DescribedKey, DescribedKeyring, Inventory, KeyPage, Position
 from sidecar.keys.rewrapping import Rewrapping
 from sidecar.keys.rollover import RolloverSchedule
 from sidecar.keys.terms import KeyringTerms
 from sidecar.keystore.port import DataKeyRecord, KeyringSettings, KeyState
+from tests.keys.settling import turns
 from tests.keys.world import TTL, World
 from tests.keystore.records import record
 from tests.rpc.logs import logged
@@ -319,13 +321,17 @@ async def test_a_data_key_that_is_not_there_is_said_so(
         await administration.set_key_state(key_id, DISABLED)
 
 
+def _whole(page: KeyPage) -> list[DescribedKey]:
+    return [key for key in page.keys if isinstance(key, DescribedKey)]
+
+
 async def _all_keys(administration: Administration, keyring: str | None, limit: int) -> list[DescribedKey]:
     keys: list[DescribedKey] = []
     after: Position | None = None
     while True:
         page = await administration.inventory.keys(keyring, after=after, limit=limit)
         assert len(page.keys) <= limit
-        keys += page.keys
+        keys += _whole(page)
         if (after := page.next) is None:
             return keys
 
@@ -373,7 +379,25 @@ async def test_unused_is_what_was_neither_used_nor_made_since_then(
         world.store.rows[each.key_id] = each
     page = await administration.inventory.keys(limit=10, unused_since=now - 3 * days)
     names = {each.key_id: name for name, each in keys.items()}
-    assert [names[key.record.key_id] for key in page.keys] == ["old, never used", "old, used long ago"]
+    assert [names[key.record.key_id] for key in _whole(page)] == ["old, never used", "old, used long ago"]
+
+
+async def test_keyrings_are_listed_with_one_question_to_the_keystore_at_a_time(
+    world: World, administration: Administration
+) -> None:
+    for number in range(8):
+        await world.store.insert(record(f"k{number}"))
+    before = sum(world.store.calls.values())
+    world.store.gate = names = asyncio.Event()
+    running = asyncio.create_task(administration.inventory.keyrings(limit=8))
+    await turns()
+    assert sum(world.store.calls.values()) == before + 1
+    world.store.gate = asyncio.Event()
+    names.set()
+    await turns()
+    assert sum(world.store.calls.values()) == before + 2  # of the first keyring, and nothing beside it
+    world.store.gate.set()
+    assert len((await running).keyrings) == 8
 
 
 async def test_a_page_whose_data_keys_do_not_fit_is_empty_and_not_the_last(
@@ -384,7 +408,7 @@ async def test_a_page_whose_data_keys_do_not_fit_is_empty_and_not_the_last(
     page = await administration.inventory.keys(limit=2, states={DISABLED})
     assert (list(page.keys), page.next) == ([], ("a", 2))
     page = await administration.inventory.keys(after=page.next, limit=2, states={DISABLED})
-    assert [key.record.generation for key in page.keys] == [3]
+    assert [key.record.generation for key in _whole(page)] == [3]
     assert page.next is None
 
 

@@ -1,11 +1,12 @@
 """Records of data keys for tests of keystores."""
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sidecar.keystore.port import DataKeyRecord, KeyState, WrappedCopy
+from sidecar.keystore.port import DamagedRow, DataKeyRecord, KeyState, WrappedCopy
 
 CREATED_AT = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=UTC)
 EVERY_FIELD: dict[str, Any] = {
@@ -35,3 +36,12 @@ def record(keyring: str = "default", generation: int = 1, **changes: Any) -> Dat
         commitment=secrets.token_bytes(32),
     )
     return replace(made, **changes)
+
+
+def whole(rows: Iterable[DataKeyRecord | DamagedRow]) -> list[DataKeyRecord]:
+    """The rows of a listing in which none is damaged."""
+    records: list[DataKeyRecord] = []
+    for row in rows:
+        assert isinstance(row, DataKeyRecord), row
+        records.append(row)
+    return records

@@ -9,7 +9,7 @@ import pytest
 from sidecar.errors import KeystoreUnavailableError, StartupError
 from sidecar.keystore.port import DataKeyRecord, KeyState, Keystore, WrappedCopy
 from tests.keystore.implementations import Maker, Opener
-from tests.keystore.records import EVERY_FIELD, UNORDERED_NAMES, record
+from tests.keystore.records import EVERY_FIELD, UNORDERED_NAMES, record, whole
 
 
 async def test_without_an_upgrade_a_place_without_a_schema_is_refused_and_says_what_makes_one(maker: Maker) -> None:
@@ -140,7 +140,7 @@ async def test_pages_cover_every_key_once_in_order(keystore: Keystore) -> None:
     after: tuple[str, int] | None = None
     while page := await keystore.list_keys(after=after, limit=5):
         assert len(page) <= 5
-        seen += page
+        seen += whole(page)
         after = (page[-1].keyring, page[-1].generation)
     assert seen == sorted(stored, key=lambda row: (row.keyring.encode(), row.generation))
 

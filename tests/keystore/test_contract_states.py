@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.keystore.port import KeyState, Keystore, WrappedCopy
 from tests.keystore.implementations import Opener
-from tests.keystore.records import record
+from tests.keystore.records import record, whole
 
 ENABLED, DISABLED, DESTROYED = KeyState.ENABLED, KeyState.DISABLED, KeyState.DESTROYED
 BEFORE = datetime(2026, 5, 1, tzinfo=UTC)
@@ -107,7 +107,7 @@ async def test_whoever_races_to_disable_all_data_keys_leaves_the_newest_enabled(
     assert results == [True] * 5 + [False] + [False] + [True] * 5
     primary = await first.primary("default")
     assert primary == stored[-1]
-    states = [row.state for row in await second.list_keys()]
+    states = [row.state for row in whole(await second.list_keys())]
     assert states == [DISABLED] * 5 + [ENABLED]
 
 

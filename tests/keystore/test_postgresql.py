@@ -18,7 +18,7 @@ from sidecar.keystore.postgresql_url import parse
 from sidecar.keystore.sql import SqlKeystore
 from tests.keystore import processes
 from tests.keystore.postgres import PostgresServer
-from tests.keystore.records import CREATED_AT, record
+from tests.keystore.records import CREATED_AT, record, whole
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ async def test_counts_are_added_in_one_order_so_that_no_two_sidecars_wait_for_ea
         await connection.exec_driver_sql(lock.format(second.key_id))
     await call
     await other.dispose()
-    assert {row.values_encrypted for row in await keystore.list_keys()} == {1}
+    assert {row.values_encrypted for row in whole(await keystore.list_keys())} == {1}
     await keystore.close()
 
 

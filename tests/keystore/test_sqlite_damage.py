@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.errors import CorruptKeyError
-from sidecar.keystore.port import KeyringRecord, KeyState, WrappedCopy
+from sidecar.keystore.port import DamagedRow, KeyringRecord, KeyState, WrappedCopy
 from sidecar.keystore.sql import SqlKeystore
 from sidecar.keystore.sqlite import Sqlite
 from tests.keystore.records import CREATED_AT, record
@@ -62,12 +62,21 @@ def change(path: Path, statement: str, *parameters: object) -> None:
 async def test_a_row_that_does_not_parse_is_a_corrupt_key(
     path: Path, keystore: SqlKeystore, column: str, value: object
 ) -> None:
-    await keystore.insert(record())
+    stored = record()
+    await keystore.insert(stored)
     change(path, f"UPDATE data_keys SET {column} = ?", value)  # noqa: S608
-    with pytest.raises(CorruptKeyError) as caught:
-        await keystore.list_keys()
-    assert str(value) not in str(caught.value) or value == ""
-    assert caught.value.__cause__ is None
+    if column in ("keyring", "generation"):
+        with pytest.raises(CorruptKeyError, match=f"column {column}") as caught:
+            await keystore.list_keys()
+        assert caught.value.__cause__ is None
+        damage = str(caught.value)
+    else:
+        (row,) = await keystore.list_keys()
+        assert isinstance(row, DamagedRow)
+        known = None if column == "key_id" else stored.key_id
+        assert (row.key_id, row.keyring, row.generation) == (known, "default", 1)
+        damage = row.damage
+    assert str(value) not in damage or value == ""
 
 
 @pytest.mark.parametrize(
@@ -79,13 +88,19 @@ async def test_text_that_is_no_utf_8_is_a_corrupt_key_and_no_outage(
     stored = record()
     await keystore.insert(stored)
     change(path, f"UPDATE data_keys SET {column} = CAST(x'ff616263' AS TEXT)")  # noqa: S608
-    with pytest.raises(CorruptKeyError) as caught:
-        await keystore.list_keys()
-    assert caught.value.__cause__ is None
     # It is that row's damage alone.
     other = record("other")
     assert await keystore.insert(other) is True
     assert await keystore.primary("other") == other
+    if column == "keyring":
+        with pytest.raises(CorruptKeyError) as caught:
+            await keystore.list_keys()
+        assert caught.value.__cause__ is None
+    else:
+        damaged, after = await keystore.list_keys()
+        assert isinstance(damaged, DamagedRow)
+        assert f"column {column}" in damaged.damage
+        assert after == other
 
 
 @pytest.mark.parametrize(

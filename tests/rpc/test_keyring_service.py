@@ -14,11 +14,13 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from sidekey.v1 import encryption_pb2, keyring_pb2_grpc
 from sidekey.v1 import keyring_pb2 as pb
+from structlog.testing import capture_logs
 
 from sidecar.errors import KmsDeniedError, KmsUnavailableError
 from tests.fakes.clock import FakeClock
 from tests.fakes.keystore import MemoryKeystore
 from tests.fakes.kms import FakeKms
+from tests.keystore.records import record
 from tests.rpc.batches import values
 from tests.rpc.running import Running, refusal, running
 
@@ -297,7 +299,7 @@ async def test_a_page_token_that_is_none_is_refused_whatever_is_in_it(keyrings: 
     parsed = json.loads(base64.urlsafe_b64decode(await _token_of(keyrings)))
     bad_positions: list[Any] = [
         *(["pay"], ["pay", 0], ["pay", -1], ["pay", 2**63], ["pay", True], ["pay", 1.0], ["pay", "1"], ["pay", None]),
-        *(["PAY", 1], ["\ud800", 1], ["p" * 64, 1], ["", 1], [None, 1], "pay", None, {}, [], ["pay", 1, 1]),
+        *(["\0", 1], ["\ud800", 1], ["p" * 256, 1], ["", 1], [None, 1], "pay", None, {}, [], ["pay", 1, 1]),
     ]
     texts = [json.dumps({**parsed, "at": at}) for at in bad_positions]
     texts += [json.dumps({**parsed, "v": 2}), json.dumps({**parsed, "more": 1}), json.dumps([parsed])]
@@ -365,6 +367,69 @@ async def test_a_rewrap_goes_page_by_page_and_says_what_failed(tmp_path: Path) -
         assert failed.failures[0].reason
         assert {row.kek_id for row in store.rows.values()} == {"fake:2"}
         kms.earlier_kek_ids.add("fake:2")
+
+
+async def test_a_rewraps_answer_fits_however_many_data_keys_fail(tmp_path: Path) -> None:
+    kms, settings = FakeKms(), {**MANAGED, "server.maxMessageBytes": 8192}
+    async with running(tmp_path, settings, kms=kms, keystore=MemoryKeystore()) as it:
+        keyrings = Keyrings(it)
+        await keyrings.CreateKeyring(name="p" * 63)
+        for _ in range(99):
+            await keyrings.RotateKeyring(name="p" * 63)
+        # At 100 failures of some 100 bytes each one answer could not be sent.
+        kms.kek_id = "fake:2"
+        failed, token = 0, ""
+        while True:
+            page = await keyrings.RewrapKeys(page_size=100, page_token=token)
+            failed += len(page.failures)
+            if not (token := page.next_page_token):
+                break
+        assert failed == 100
+        kms.earlier_kek_ids.add("fake:1")
+
+
+async def test_a_damaged_row_hides_no_other_data_key_from_callers(tmp_path: Path) -> None:
+    kms, store = FakeKms(), MemoryKeystore()
+    async with running(tmp_path, MANAGED, kms=kms, keystore=store) as it:
+        keyrings = Keyrings(it)
+        for name in ("a", "b", "c"):
+            await keyrings.CreateKeyring(name=name)
+        damaged = (await keyrings.GetKeyring(name="b")).keyring.primary.key_id
+        store.database.damaged.add(damaged)
+        with capture_logs() as lines:
+            listed = (await keyrings.ListKeys()).keys
+        assert [(key.keyring, key.primary) for key in listed] == [("a", True), ("c", True)]
+        (line,) = [line for line in lines if line["event"] == "data_key_corrupt"]
+        assert (line["key_id"], line["keyring"], line["generation"]) == (damaged, "b", 1)
+        kms.earlier_kek_ids.add(kms.kek_id)
+        kms.kek_id = "fake:2"
+        page = await keyrings.RewrapKeys()
+        assert page.rewrapped == 2
+        assert [(each.key_id, each.keyring, each.reason) for each in page.failures] == [(damaged, "b", "CORRUPT_KEY")]
+
+
+NAMES = ("A b", "\x01" * 255, "\U0001f511" * 255, '"' * 255, "p" * 64)
+
+
+async def test_a_listing_goes_on_after_any_name_that_the_keystore_may_hold(tmp_path: Path) -> None:
+    store = MemoryKeystore()
+    async with running(tmp_path, MANAGED, kms=FakeKms(), keystore=store) as it:
+        keyrings = Keyrings(it)
+        for name in NAMES:
+            await store.insert(record(name))
+        found: list[str] = []
+        listed: list[str] = []
+        token = ""
+        while len(found) < len(NAMES):
+            page = await keyrings.ListKeys(page_size=1, page_token=token)
+            found += [key.keyring for key in page.keys]
+            token = page.next_page_token
+        assert (token, found) == ("", sorted(NAMES))
+        while len(listed) < len(NAMES):
+            keyrings_page = await keyrings.ListKeyrings(page_size=1, page_token=token)
+            listed += [each.name for each in keyrings_page.keyrings]
+            token = keyrings_page.next_page_token
+        assert (token, listed) == ("", sorted(NAMES))
 
 
 async def test_what_one_sidecar_changes_another_follows_within_its_ttl(tmp_path: Path) -> None:
