@@ -1,5 +1,6 @@
 """SQLite as the database of a keystore: its file, its pragmas and its transactions. Holds no query."""
 
+import asyncio
 import os
 import sqlite3
 import time
@@ -9,6 +10,7 @@ from typing import Any, Final
 import structlog
 from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.util import await_only
 
 from sidecar.errors import KeystoreUnavailableError, StartupError
 
@@ -94,15 +96,15 @@ class Sqlite:
             os.close(opened)
 
     def _before_connect(self, *_arguments: Any) -> None:
-        self._check_place()
+        await_only(self._check_place())
 
     def _begin(self, connection: Connection) -> None:
-        self._check_place()
+        await_only(self._check_place())
         # Writers take the lock at once: one that began as a reader would fail, instead of wait, when it comes to write.
         write = connection.get_execution_options().get("write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
-    def _check_place(self) -> None:
+    async def _check_place(self) -> None:
         """Raise ``KeystoreUnavailableError`` where another file, or none, is in the place of the one that was prepared.
 
         Open connections would go on with what nobody finds any more, and store new data keys there: lost with the last
@@ -112,7 +114,8 @@ class Sqlite:
         if self._file is None:
             return
         try:
-            found = self._path.stat()
+            # In a thread: a filesystem that hangs must hold up no more than who waits for this keystore.
+            found = await asyncio.to_thread(self._path.stat)
         except OSError:
             is_in_place = False
         else:

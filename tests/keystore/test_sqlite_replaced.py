@@ -1,7 +1,9 @@
 """A keystore's file that is moved, removed or replaced while it is open: nothing is stored where nobody finds it."""
 
 import asyncio
+import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +48,27 @@ async def test_a_file_that_is_not_in_its_place_takes_no_data_key_and_is_not_made
     }
     await keystore.close()
     assert path.exists() is was_there
+
+
+async def test_a_filesystem_that_is_slow_to_say_what_is_in_the_place_does_not_stop_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, loops = tmp_path / "keystore.db", threading.get_ident()
+    keystore = create(f"sqlite:///{path}")
+    await keystore.open(upgrade=True)
+    looked: list[int] = []
+    stat = Path.stat
+
+    def noted(self: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if self == path:
+            looked.append(threading.get_ident())
+        return stat(self, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", noted)
+    await asyncio.gather(*(keystore.primary("default") for _ in range(8)), keystore.insert(record()))
+    assert len(looked) > 9
+    assert loops not in looked
+    await keystore.close()
 
 
 async def test_a_file_that_is_back_in_its_place_is_used_again(tmp_path: Path) -> None:
