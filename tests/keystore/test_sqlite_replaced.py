@@ -53,7 +53,7 @@ async def test_a_file_that_is_not_in_its_place_takes_no_data_key_and_is_not_made
 async def test_a_filesystem_that_is_slow_to_say_what_is_in_the_place_does_not_stop_the_event_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, loops = tmp_path / "keystore.db", threading.get_ident()
+    path, event_loop = tmp_path / "keystore.db", threading.get_ident()
     keystore = create(f"sqlite:///{path}")
     await keystore.open(upgrade=True)
     looked: list[int] = []
@@ -67,7 +67,7 @@ async def test_a_filesystem_that_is_slow_to_say_what_is_in_the_place_does_not_st
     monkeypatch.setattr(Path, "stat", noted)
     await asyncio.gather(*(keystore.primary("default") for _ in range(8)), keystore.insert(record()))
     assert len(looked) > 9
-    assert loops not in looked
+    assert event_loop not in looked
     await keystore.close()
 
 

@@ -376,11 +376,12 @@ async def test_a_rewraps_answer_fits_however_many_data_keys_fail(tmp_path: Path)
         await keyrings.CreateKeyring(name="p" * 63)
         for _ in range(99):
             await keyrings.RotateKeyring(name="p" * 63)
-        # At 100 failures of some 100 bytes each one answer could not be sent.
+        # 100 failures of some 100 bytes each are too many for one answer.
         kms.kek_id = "fake:2"
         failed, token = 0, ""
         while True:
             page = await keyrings.RewrapKeys(page_size=100, page_token=token)
+            assert page.ByteSize() <= 8192
             failed += len(page.failures)
             if not (token := page.next_page_token):
                 break
@@ -408,7 +409,7 @@ async def test_a_damaged_row_hides_no_other_data_key_from_callers(tmp_path: Path
         assert [(each.key_id, each.keyring, each.reason) for each in page.failures] == [(damaged, "b", "CORRUPT_KEY")]
 
 
-NAMES = ("A b", "\x01" * 255, "\U0001f511" * 255, '"' * 255, "p" * 64)
+NAMES = ("A b", "\x01" * 255, "\U0001f511" * 255, "\U0001f512", '"' * 255, "p" * 64)
 
 
 async def test_a_listing_goes_on_after_any_name_that_the_keystore_may_hold(tmp_path: Path) -> None:
