@@ -253,10 +253,10 @@ async def test_a_keyring_that_a_kms_denies_holds_no_other_keyring_up(sidecar: Si
     far_is_back(sidecar)
     wrap = sidecar.far.wrap
 
-    async def wrap_for_some(data_key: bytes | bytearray, context: Mapping[str, str]) -> bytes:
-        if context["sidekey:keyring"] == "denied":
+    async def wrap_for_some(data_key: bytes | bytearray, encryption_context: Mapping[str, str]) -> bytes:
+        if encryption_context["sidekey:keyring"] == "denied":
             raise KmsDeniedError("no")
-        return await wrap(data_key, context)
+        return await wrap(data_key, encryption_context)
 
     sidecar.far.wrap = wrap_for_some  # type: ignore[method-assign]
     await sidecar.completion.run_once()

@@ -1,9 +1,11 @@
 """A data key is destroyed only when no sidecar can encrypt under it any more, whatever it has heard."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+from sidecar.config import load
 from sidecar.errors import KeystoreUnavailableError, KmsUnavailableError, StateTransitionError
 from sidecar.keys.administration import Administration
 from sidecar.keys.inventory import Inventory
@@ -65,6 +67,23 @@ async def test_what_was_disabled_lately_is_not_destroyed_and_the_refusal_says_fr
             await administration.set_key_state(key.key_id, DESTROYED, dry_run=dry_run)
         assert "may still encrypt under it" in str(refused.value)
     assert (world.store.rows[key.key_id].state is DESTROYED) == (refusal is None and not dry_run)
+
+
+@pytest.mark.parametrize(
+    ("ttl", "stale", "flush", "wait"),
+    [
+        (300, 3600, 30, 3630),
+        (300, 0, 0.5, 300.5),
+        (1e300, 3600, 30, 36_500 * 86_400),
+        (300, 3600, 1e300, 36_500 * 86_400),
+    ],
+)
+def test_the_wait_is_as_long_as_a_sidecar_may_encrypt_and_count_unheard_and_has_an_end(
+    tmp_path: Path, ttl: float, stale: float, flush: float, wait: float
+) -> None:
+    settings = {"cache.ttlSeconds": ttl, "cache.staleOnOutageSeconds": stale, "usage.flushSeconds": flush}
+    config = load(None, {}, {"dataDir": str(tmp_path), **settings})
+    assert config.disabled_before_destroyed == timedelta(seconds=wait)
 
 
 async def test_who_knows_better_destroys_it_at_once_but_nothing_that_is_enabled() -> None:
