@@ -22,11 +22,11 @@ class DynamoDbSettings:
 def parse(url: str) -> DynamoDbSettings:
     """Check a URL; raises ``ValueError`` that says what would be right and does not repeat the URL."""
     if not url.startswith(_SCHEME):
-        raise ValueError(f"keystore URL: must be {_FORM}")
+        raise ValueError(f"it must be {_FORM}")
     table, _, query = url.removeprefix(_SCHEME).partition("?")
     if not _TABLE.fullmatch(table):
         raise ValueError(
-            f"keystore URL: must be {_FORM}, and the table's name 3 to 255 of a-z, A-Z, 0-9, '_', '.' and '-'; "
+            f"it must be {_FORM}, and the table's name 3 to 255 of a-z, A-Z, 0-9, '_', '.' and '-'; "
             "credentials and endpoint come from the environment"
         )
     return DynamoDbSettings(table, _region(query))
@@ -35,7 +35,7 @@ def parse(url: str) -> DynamoDbSettings:
 def _region(query: str) -> str:
     parameters = parse_qsl(query, keep_blank_values=True)
     if any(name != "region" for name, _ in parameters):
-        raise ValueError(f"keystore URL: unknown parameter; known is region, as in {_FORM}")
+        raise ValueError(f"unknown parameter; known is region, as in {_FORM}")
     if len(parameters) != 1 or not _REGION.fullmatch(parameters[0][1]):
-        raise ValueError(f"keystore URL: must name one AWS region, as in {_FORM}")
+        raise ValueError(f"it must name one AWS region, as in {_FORM}")
     return parameters[0][1]

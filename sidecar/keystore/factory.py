@@ -1,5 +1,6 @@
 """Keystores by their URL. Imports a database's driver only for a URL that names it."""
 
+import re
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +9,8 @@ from sidecar.keystore.port import VersionedKeystore
 _SQLITE: Final = "sqlite:///"
 _POSTGRESQL: Final = "postgresql://"
 _DYNAMODB: Final = "dynamodb://"
+_SQLITE_FORM: Final = "sqlite:///relative/path or sqlite:////absolute/path"
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]{0,30}")
 _SUPPORTED: Final = "supported: sqlite:///path, postgresql://user@host/database, dynamodb://table?region=…"
 _BUSY_FRACTION: Final = 0.6
 """Of a call's time, what may go into waiting for SQLite's lock."""
@@ -34,7 +37,7 @@ def create(url: str, *, max_connections: int = 4, timeout_seconds: float = 5.0) 
         from sidecar.keystore import dynamodb
 
         return dynamodb.from_url(url, timeout_seconds=timeout_seconds)
-    raise ValueError(f"keystore URL: unknown scheme; {_SUPPORTED}")
+    raise ValueError(_wrong_scheme(url))
 
 
 def upgrades_itself(url: str) -> bool:
@@ -42,11 +45,22 @@ def upgrades_itself(url: str) -> bool:
     return url.startswith(_SQLITE)
 
 
+def _wrong_scheme(url: str) -> str:
+    scheme, separator, _ = url.partition("://")
+    if not separator or not _SCHEME.fullmatch(scheme):
+        return f"it must be a URL; {_SUPPORTED}"
+    if scheme == "sqlite":
+        return "sqlite takes three slashes and then the path, so four in all where that is absolute: " + _SQLITE_FORM
+    if scheme.startswith("postgres"):
+        return f"unknown scheme '{scheme}'; did you mean 'postgresql'?"
+    return f"unknown scheme '{scheme}'; {_SUPPORTED}"
+
+
 def _sqlite(path: str, max_connections: int, timeout_seconds: float) -> VersionedKeystore:
     from sidecar.keystore.sql import SqlKeystore
     from sidecar.keystore.sqlite import Sqlite
 
     if not path or path == ":memory:" or path.startswith("file:") or set(path) & set("?#\0"):
-        raise ValueError(f"keystore URL: must name a plain file; {_SUPPORTED}")
+        raise ValueError(f"it must name a plain file: {_SQLITE_FORM}")
     database = Sqlite(Path(path), max_connections=max_connections, busy_seconds=_BUSY_FRACTION * timeout_seconds)
     return SqlKeystore(database, timeout_seconds=timeout_seconds)

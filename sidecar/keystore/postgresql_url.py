@@ -1,6 +1,9 @@
 """A PostgreSQL server's URL as a value, parsed strictly. Opens nothing."""
 
+import difflib
 import ipaddress
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -8,6 +11,11 @@ from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 _FORM: Final = "it must be postgresql://user:password@host:port/database?sslmode=…&sslrootcert=…"
+_ENCODED: Final = (
+    "in a user or password, '?', '#', '@', ':', '/' and '%' are written as %3F, %23, %40, %3A, %2F and %25"
+)
+_SCHEME: Final = "postgresql://"
+_PARAMETER: Final = re.compile(r"[A-Za-z_]{1,30}")
 _PORT: Final = 5432
 _PARAMETERS: Final = ("host", "sslmode", "sslrootcert")
 
@@ -52,15 +60,12 @@ def parse(url: str) -> PostgresqlUrl:
             _decoded(part) for part in (parts.username, parts.password, parts.path.removeprefix("/"))
         )
     except ValueError:
-        raise ValueError(f"keystore URL: {_FORM}") from None
-    if len(dict(pairs)) != len(pairs) or set(dict(pairs)) - set(_PARAMETERS) or parts.fragment:
-        raise ValueError(
-            f"keystore URL: its parameters may be {', '.join(_PARAMETERS)}, each once; "
-            "in a user or password, '?', '#', '@', ':', '/' and '%' are written as %3F, %23, %40, %3A, %2F and %25"
-        )
-    if not user or not database or "/" in database:
-        raise ValueError(f"keystore URL: it must name one user and one database; {_FORM}")
+        raise ValueError(_form(url)) from None
     query = dict(pairs)
+    if len(query) != len(pairs) or set(query) - set(_PARAMETERS) or parts.fragment:
+        raise ValueError(_wrong_parameters(url, [name for name in query if name not in _PARAMETERS]))
+    if not user or not database or "/" in database:
+        raise ValueError(f"it must name one user and one database; {_form(url)}")
     host = _host(parts, query)
     made = PostgresqlUrl(
         host=host,
@@ -72,8 +77,28 @@ def parse(url: str) -> PostgresqlUrl:
         ssl_root_cert=Path(query["sslrootcert"]) if query.get("sslrootcert") else None,
     )
     if made.ssl_root_cert is not None and made.ssl_mode is SslMode.DISABLE:
-        raise ValueError("keystore URL: sslrootcert has no use where sslmode is disable; give sslmode=verify-full")
+        raise ValueError("sslrootcert has no use where sslmode is disable; give sslmode=verify-full")
     return made
+
+
+def _form(url: str) -> str:
+    """What would be right; where a character that ends the password early stands before an @, that too."""
+    return f"{_FORM}; {_ENCODED}" if _is_torn(url) else _FORM
+
+
+def _is_torn(url: str) -> bool:
+    """Whether the user or password may hold what ends them: what comes after is then a part of the password."""
+    after_host = re.split(r"[/?#]", url.removeprefix(_SCHEME), maxsplit=1)[1:]
+    return "#" in url or any("@" in part for part in after_host)
+
+
+def _wrong_parameters(url: str, unknown: Sequence[str]) -> str:
+    if not _is_torn(url) and unknown and _PARAMETER.fullmatch(unknown[0]):
+        near = difflib.get_close_matches(unknown[0], _PARAMETERS, n=1)
+        if near:
+            return f"unknown parameter '{unknown[0]}'; did you mean '{near[0]}'?"
+        return f"unknown parameter '{unknown[0]}'; known are {', '.join(_PARAMETERS)}"
+    return f"its parameters may be {', '.join(_PARAMETERS)}, each once; {_ENCODED}"
 
 
 def _decoded(part: str | None) -> str | None:
@@ -86,24 +111,24 @@ def _decoded(part: str | None) -> str | None:
 def _host(parts: SplitResult, query: dict[str, str]) -> str:
     host = parts.hostname
     if host is not None and "host" in query:
-        raise ValueError("keystore URL: it must name the host once, before the port or as 'host='")
+        raise ValueError("it must name the host once, before the port or as 'host='")
     host = unquote(host) if host is not None else query.get("host", "")
     if not host or "," in host or "\0" in host:
-        raise ValueError(f"keystore URL: it must name one host; {_FORM}")
+        raise ValueError(f"it must name one host; {_FORM}")
     return host
 
 
 def _ssl_mode(host: str, given: str | None) -> SslMode:
     if given in ("prefer", "allow"):
         raise ValueError(
-            f"keystore URL: sslmode {given} goes on in plaintext when TLS fails, and so lets whoever is in between "
+            f"sslmode {given} goes on in plaintext when TLS fails, and so lets whoever is in between "
             "have it; use verify-full, or disable where the network is trusted"
         )
     if given is not None and given not in set(SslMode):
-        raise ValueError(f"keystore URL: sslmode must be one of {', '.join(SslMode)}")
+        raise ValueError(f"sslmode must be one of {', '.join(SslMode)}")
     if host.startswith("/"):
         if given not in (None, SslMode.DISABLE):
-            raise ValueError("keystore URL: there is no TLS on a Unix socket; leave sslmode away")
+            raise ValueError("there is no TLS on a Unix socket; leave sslmode away")
         return SslMode.DISABLE
     if given is not None:
         return SslMode(given)

@@ -1,6 +1,7 @@
 """The table of a keystore in DynamoDB: its URL, its making and its version."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -68,9 +69,8 @@ async def everything_in(place: DynamoDb) -> list[Any]:
     ],
 )
 def test_a_url_that_is_none_says_what_would_be_and_is_not_repeated(url: str, said: str) -> None:
-    with pytest.raises(ValueError, match="keystore URL") as caught:
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
         from_url(url)
-    assert said in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 

@@ -1,5 +1,6 @@
 """Keystore URLs, whatever the database."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,13 @@ async def test_a_path_without_a_leading_slash_is_relative(tmp_path: Path, monkey
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("mysql://sidekey:hunter2@db", "unknown scheme; supported: sqlite:///path, postgresql://"),
-        ("postgres://sidekey:hunter2@db/sidekey", "unknown scheme; supported: sqlite:///path, postgresql://"),
-        ("postgresql+asyncpg://sidekey:hunter2@db/sidekey", "unknown scheme"),
+        ("mysql://sidekey:hunter2@db", "unknown scheme 'mysql'; supported: sqlite:///path, postgresql://"),
+        ("postgres://sidekey:hunter2@db/sidekey", "unknown scheme 'postgres'; did you mean 'postgresql'?"),
+        ("postgresql+asyncpg://sidekey:hunter2@db/sidekey", "did you mean 'postgresql'?"),
+        ("sqlite://tmp/x.db", "sqlite:///relative/path or sqlite:////absolute/path"),
+        ("u:hunter2://x", "it must be a URL; supported: "),
         ("postgresql://sidekey:hunter2@db", "one user and one database"),
-        ("/var/lib/keystore.db", "unknown scheme"),
+        ("/var/lib/keystore.db", "it must be a URL; supported: "),
         ("sqlite:///", "must name a plain file"),
         ("sqlite:///:memory:", "must name a plain file"),
         ("sqlite:///file:keystore.db", "must name a plain file"),
@@ -38,9 +41,8 @@ async def test_a_path_without_a_leading_slash_is_relative(tmp_path: Path, monkey
     ],
 )
 def test_a_url_that_is_not_supported_says_what_is_and_shows_no_password(url: str, said: str) -> None:
-    with pytest.raises(ValueError, match="keystore URL") as caught:
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
         create(url)
-    assert said in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 

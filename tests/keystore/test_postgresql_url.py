@@ -1,5 +1,6 @@
 """PostgreSQL URLs."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -60,15 +61,20 @@ def test_a_url_is_taken_apart(url: str, parsed: PostgresqlUrl) -> None:
         ("postgresql://u:hunter2@db/d?sslmode=disable&sslrootcert=/ca", "sslrootcert has no use"),
         ("postgresql://u:hunter2@/d?host=/run&sslmode=verify-full", "no TLS on a Unix socket"),
         ("postgresql://u:hunter2@db/d?sslmode=disable&sslmode=require", "each once"),
-        ("postgresql://u:hunter2@db/d?sslcert=/client.pem", "host, sslmode, sslrootcert"),
-        ("postgresql://u:hunter2@db/d?password=hunter2", "host, sslmode, sslrootcert"),
-        ("postgresql://u:hun?ter2=hunter2@db/d", "it must"),
-        ("postgresql://u:hun#ter2hunter2@db/d", "it must"),
+        ("postgresql://u:hunter2@db/d?sslcrl=/crl.pem", "unknown parameter 'sslcrl'; "),
+        ("postgresql://u:hunter2@db/d?application=x", "'application'; known are host, sslmode, sslrootcert"),
+        ("postgresql://u:hunter2@db/d?sslmod=require", "unknown parameter 'sslmod'; did you mean 'sslmode'?"),
+        ("postgresql://u:hunter2@db/d?password=hunter2", "unknown parameter 'password'; known are"),
+        ("postgresql://u:5?hunter2=hunter2@db/d", "%3F, %23"),
+        ("postgresql://u:5@h?hunter2=x@db/d", "%3F, %23"),
+        ("postgresql://u:hun?ter2=hunter2@db/d", "%3F, %23"),
+        ("postgresql://u:hun#ter2hunter2@db/d", "%3F, %23"),
+        ("postgresql://u:hun/ter2hunter2@db/d", "%3F, %23"),
+        ("postgresql://u:7/hunter2@db/d", "%3F, %23"),
     ],
 )
 def test_a_url_that_cannot_be_used_says_what_is_right_and_shows_no_password(url: str, said: str) -> None:
-    with pytest.raises(ValueError, match=r"^keystore URL: ") as caught:
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
         parse(url)
-    assert said in str(caught.value)
     assert "hunter2" not in str(caught.value)
     assert caught.value.__cause__ is None
