@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sidecar.config import Config, ConfigError, load
-from sidecar.errors import StartupError
+from sidecar.errors import CorruptKeyError, StartupError
 from sidecar.keystore.port import DataKeyRecord, KeyState, WrappedCopy
 from sidecar.metrics import Metrics
 from sidecar.parts import check_parts, former_kmses_of, kmses_of, wrapping_keys_of
@@ -180,6 +180,14 @@ async def test_a_keystore_that_is_out_of_reach_is_known_by_its_first_page(tmp_pa
     with pytest.raises(StartupError, match=ELSEWHERE):
         await wrapping_keys_of(config_of(tmp_path), Metrics(), keystore=store).open()
     assert store.calls["list_keys"] == 1
+
+
+async def test_beside_a_data_key_whose_row_is_damaged_no_local_wrapping_key_is_made(tmp_path: Path) -> None:
+    store = await keystore_with(record(1, ARN))
+    store.database.damaged.add(f"{1:014x}")
+    with pytest.raises(CorruptKeyError, match="column commitment"):
+        await wrapping_keys_of(config_of(tmp_path), Metrics(), keystore=store).open()
+    assert os.listdir(tmp_path / "data") == []
 
 
 async def test_a_dry_run_uses_the_local_wrapping_key_that_is_there_and_makes_none(tmp_path: Path) -> None:
