@@ -317,7 +317,7 @@ async def test_an_answer_over_the_message_limit_asks_for_a_smaller_page(tmp_path
     async with running(tmp_path, settings, kms=FakeKms(), keystore=MemoryKeystore()) as it:
         keyrings = Keyrings(it)
         await keyrings.CreateKeyring(name="pay")
-        for _ in range(20):
+        for _ in range(40):
             await keyrings.RotateKeyring(name="pay")
         refused = await refusal(keyrings.ListKeys())
         assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")
