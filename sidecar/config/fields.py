@@ -19,6 +19,7 @@ _KEYRING_PATTERN = re.compile(r"[a-z0-9*?][a-z0-9._*?-]{0,62}")
 _URL = re.compile(r"[a-z][a-z0-9+]*://\S*")
 
 
+_HTTP_FORM = "host:port (IPv6: [::1]:port), or off"
 _MAX_DAYS = 36_500
 NEVER = "never"
 
@@ -38,8 +39,18 @@ def _http(value: Any) -> TcpAddress | None:
     # YAML 1.1 reads a bare `off` as false.
     if value is None or value is False or value == "off":
         return None
-    address: TcpAddress = _text(parse_tcp)(value)
-    return address
+    if not isinstance(value, str):
+        raise RefusedError(f"it must be {_HTTP_FORM}")
+    return parse_tcp(value, form=_HTTP_FORM)
+
+
+def _as_list(value: Any) -> Any:
+    """A single address may stand without a list."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list | tuple):
+        raise RefusedError("it must be an address or a list of them")
+    return value
 
 
 def _some_and_distinct(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
@@ -81,9 +92,9 @@ RollOverDays = Annotated[
 Listener = Annotated[Address, PlainValidator(_text(parse_listener)), PlainSerializer(str)]
 Listeners = Annotated[
     tuple[Listener, ...],
-    # Lax, for a tuple is a list in YAML; a single address may stand without a list.
+    # Lax, for a tuple is a list in YAML.
     Field(strict=False),
-    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    BeforeValidator(_as_list),
     AfterValidator(_some_and_distinct),
 ]
 HttpAddress = Annotated[

@@ -22,7 +22,7 @@ from sidecar.config.fields import (
     RollOverDays,
     Seconds,
 )
-from sidecar.config.problems import RefusedError
+from sidecar.config.problems import RefusedError, names_listed
 from sidecar.names import KEYRING_NAME
 
 MOST_VALUES = 1 << 46
@@ -207,7 +207,16 @@ class Config(Section):
     def _orders_all_kmses(cls, kms: KmsLimits, info: ValidationInfo) -> KmsLimits:
         names = _kms_names(info.data.get("plugins", {}))
         if kms.order and sorted(kms.order) != sorted(names):
-            raise RefusedError(f"order must name each plugin with 'isKms: true' once: {', '.join(names) or 'none'}")
+            wrong = {
+                "missing": [name for name in names if name not in kms.order],
+                "not such a plugin": [name for name in kms.order if name not in names],
+                "more than once": [name for name in names if kms.order.count(name) > 1],
+            }
+            raise RefusedError(
+                "it must name each plugin with 'isKms: true' once; "
+                + "; ".join(f"{what}: {names_listed(which)}" for what, which in wrong.items() if which),
+                below=("order",),
+            )
         return kms
 
     @property

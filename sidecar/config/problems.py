@@ -28,7 +28,14 @@ class ConfigError(Exception):
 
 
 class RefusedError(ValueError):
-    """A value is refused. Its text is this package's own, says what would be right, and quotes no value."""
+    """A value is refused. Its text is this package's own, says what would be right, and quotes no value.
+
+    ``below``: where in the value that is refused the problem is, as keys of the file.
+    """
+
+    def __init__(self, text: str, *, below: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.below = below
 
 
 def did_you_mean(word: str, known: Iterable[str], *, listing: bool = True) -> str:
@@ -37,6 +44,11 @@ def did_you_mean(word: str, known: Iterable[str], *, listing: bool = True) -> st
     if near := difflib.get_close_matches(word, choices, n=1, cutoff=0.6):
         return f"; did you mean '{near[0]}'?"
     return f"; known here: {', '.join(choices)}" if listing and choices else ""
+
+
+def names_listed(names: Iterable[str]) -> str:
+    """Names as an error may show them: on one line, and shortened."""
+    return shortened(", ".join(ascii(name)[1:-1] for name in names))
 
 
 def dotted(path: Iterable[str | int]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from sidecar.config.keys import section_of
-from sidecar.config.model import Config, Plugin
+from sidecar.config.model import Config, Keyring, Plugin
 from sidecar.config.problems import RefusedError, did_you_mean, dotted, kind_of, shown
 from sidecar.config.sources import Origins
 
@@ -28,6 +28,7 @@ _TEXTS = {
     "dict_type": "it must be a mapping",
     "literal_error": "it must be one of {expected}",
 }
+_KEYRINGS = "it must be a mapping of names to settings, for example `default: {{}}`"
 
 
 def refusals(error: ValidationError, origins: Origins) -> list[str]:
@@ -40,17 +41,23 @@ def _refusal(error: Mapping[str, Any], origins: Origins) -> str:
         where = error["loc"]
         return f"{dotted(where)}: unknown key{did_you_mean(str(where[-1]), _keys_beside(where))}"
     where = _as_written(error["loc"])
-    return f"{_name(where, origins)}: {_found(where, error)}{_right(error)}"
+    refused = error.get("ctx", {}).get("error")
+    name = _name((*where, *refused.below) if isinstance(refused, RefusedError) else where, origins)
+    return f"{name}: {_found(where, error)}{_right(where, error)}"
 
 
-def _right(error: Mapping[str, Any]) -> str:
+def _right(where: _Location, error: Mapping[str, Any]) -> str:
     context = error.get("ctx", {})
     if isinstance(context.get("error"), RefusedError):
         return str(context["error"])
     # A kind of refusal that has no text here may quote the value in its own.
-    text = _TEXTS.get(error["type"], "it is not as it should be").format_map(_tidy(context))
+    text = _TEXTS.get(error["type"], "it is not as it should be")
+    if where == ("keyrings",) and text == _TEXTS["dict_type"]:
+        text = _KEYRINGS
+    text = text.format_map(_tidy(context))
     if error["type"] == "literal_error" and isinstance(error["input"], str):
-        text += did_you_mean(error["input"], context["expected"].replace("'", "").replace(" or ", ", ").split(", "))
+        choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+        text += did_you_mean(error["input"], choices, listing=False)
     return text
 
 
@@ -103,5 +110,6 @@ def _below(model: type[BaseModel] | None, part: int | str) -> type[BaseModel] | 
 
 
 def _keys_beside(where: _Location) -> list[str]:
-    model = section_of_path(where[:-1]) or (Plugin if where[0] == "plugins" else None)
+    named: dict[int | str, type[BaseModel]] = {"plugins": Plugin, "keyrings": Keyring}
+    model = section_of_path(where[:-1]) or named.get(where[0])
     return [str(field.alias) for field in model.model_fields.values()] if model else []

@@ -4,6 +4,7 @@ Beyond PyYAML's safe loader: no key twice in a mapping (the second would win sil
 aliases or tags (aliases make small files huge), no dates (they are text), and bounded size and depth.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,20 @@ _MAX_BYTES = 256 * 1024
 _MAX_DEPTH = 32
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 
-# PyYAML's texts may quote the file; these are constant, and help.
+# PyYAML's texts may quote the file; these are constant, or name nothing but punctuation and kinds of tokens, and help.
 _HARMLESS_TEXTS = frozenset(
     {
         "mapping values are not allowed here",
         "could not find expected ':'",
         "found character '\\t' that cannot start any token",
         "found unexpected end of stream",
+        "expected a single document in the stream",
     }
+)
+_PUNCTUATION = r"'(?:<[a-z ]{1,30}>|[-?:,{}\[\]])'"
+_HARMLESS = re.compile(
+    rf"expected (?:<block end>|{_PUNCTUATION} or {_PUNCTUATION}|the node content), but (?:found|got) {_PUNCTUATION}"
+    r"|found character '[@`%]' that cannot start any token"
 )
 
 
@@ -50,7 +57,7 @@ def parse(text: str) -> dict[str, Any]:
     except _StrictError as error:
         raise ConfigError([_at(error.problem_mark, str(error.problem))]) from None
     except yaml.MarkedYAMLError as error:
-        detail = f": {error.problem}" if error.problem in _HARMLESS_TEXTS else ""
+        detail = f": {error.problem}" if _is_harmless(str(error.problem)) else ""
         raise ConfigError([_at(error.problem_mark, f"it is not valid YAML{detail}")]) from None
     except yaml.YAMLError:
         raise ConfigError(["it is not valid YAML: a character that YAML does not allow"]) from None
@@ -110,6 +117,10 @@ class _StrictLoader(yaml.SafeLoader):
                 raise _StrictError(f"the key {shortened(ascii(key))} is there twice", key_node.start_mark)
             mapping[key] = self.construct_object(value_node, deep=deep)
         return mapping
+
+
+def _is_harmless(text: str) -> bool:
+    return text in _HARMLESS_TEXTS or _HARMLESS.fullmatch(text) is not None
 
 
 def _at(mark: yaml.Mark | None, text: str) -> str:

@@ -139,7 +139,8 @@ class Primaries:
         newest = await self._keystore.newest_generation(keyring)
         if newest == 0 and created is None and not self._may_make(keyring):
             raise UnknownKeyringError(
-                f"no keyring {keyring!r}, and the configuration's keyrings let none of this name be made on first use"
+                f"no keyring {keyring!r}, and the configuration's keyrings let none of this name be made on first use: "
+                f"run 'sidekey keyrings create {keyring}', or name it under keyrings"
             )
         if newest > 0:
             # Somebody made one since the primary was looked for, or all are disabled: look, or there would be two.

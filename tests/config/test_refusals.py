@@ -66,8 +66,21 @@ def problems_of(
             "keystore.url: found 'keystore.db'; it must be a URL, for example sqlite:////",
         ),
         ("keyrings: {HR: {}}", "keyrings.HR: found 'HR'; a keyring's name has 1 to 63 of a-z"),
-        ("keyrings: [default]", "keyrings: found a list; it must be a mapping"),
-        ("keyrings: {default: {ttl: 1}}", "keyrings.default.ttl: unknown key"),
+        (
+            "keyrings: [default]",
+            "keyrings: found a list; it must be a mapping of names to settings, for example `default: {}`",
+        ),
+        (
+            "keyrings: {default: {ttl: 1}}",
+            "keyrings.default.ttl: unknown key; known here: allowDeterministic, dataKeyRollOverLength, defaultMode",
+        ),
+        (
+            "keyrings: {default: {alowDeterministic: false}}",
+            "keyrings.default.alowDeterministic: unknown key; did you mean 'allowDeterministic'?",
+        ),
+        ("server: {listen: 5}", "server.listen: found 5; it must be an address or a list of them"),
+        ("server: {http: 9464}", "server.http: found 9464; it must be host:port (IPv6: [::1]:port), or off"),
+        ("server: {http: 'on'}", "server.http: found 'on'; it must be host:port (IPv6: [::1]:port), or off"),
         ("dataDir: 7", "dataDir: found 7; it must be text"),
         ("dataDir: /a?b", "dataDir: found '/a?b'; its path must have no %, ? or #"),
         ("plugins: {a: 3}", "plugins.a: found a number; it must be a mapping"),
@@ -81,7 +94,15 @@ def problems_of(
         ("plugins: {a: {plugin: awsKms, is_kms: true}}", "plugins.a.is_kms: unknown key; did you mean 'isKms'?"),
         (
             "plugins: {a: {plugin: x, isKms: true}, b: {plugin: y, isKms: true}}\nkms: {order: [a]}",
-            "kms: order must name each plugin with 'isKms: true' once: a, b",
+            "kms.order: it must name each plugin with 'isKms: true' once; missing: b",
+        ),
+        (
+            "plugins: {a: {plugin: x, isKms: true}, b: {plugin: y, isKms: true}}\nkms: {order: [a, 'c\n', a, b]}",
+            "kms.order: it must name each plugin with 'isKms: true' once; not such a plugin: c",
+        ),
+        (
+            "plugins: {a: {plugin: x, isKms: true}, b: {plugin: y, isKms: true}}\nkms: {order: [a, b, a]}",
+            "kms.order: it must name each plugin with 'isKms: true' once; more than once: a",
         ),
         (
             "keyrings: {hr: {defaultMode: deterministic, allowDeterministic: false}}",
@@ -92,6 +113,12 @@ def problems_of(
 def test_a_refusal_names_the_key_and_what_would_be_right(tmp_path: Path, text: str, expected: str) -> None:
     (problem,) = problems_of(tmp_path, text)
     assert problem.startswith(expected)
+
+
+def test_the_choices_of_a_setting_are_said_once(tmp_path: Path) -> None:
+    assert problems_of(tmp_path, "log: {format: zzz}") == (
+        "log.format: found 'zzz'; it must be one of 'auto', 'json' or 'console'",
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,13 @@ def refusal_of(text: str) -> str:
     ("text", "expected"),
     [
         ("a: b: hunter2", "line 1, column 5: it is not valid YAML: mapping values are not allowed here"),
-        ("a: [hunter2", "line 1, column 12: it is not valid YAML"),
+        (
+            "a: [hunter2",
+            "line 1, column 12: it is not valid YAML: expected ',' or ']', but got '<stream end>'",
+        ),
+        ("a: {b: hunter2 ]", "line 1, column 16: it is not valid YAML: expected ',' or '}', but got ']'"),
+        ("a:\n  b: 1\n c: hunter2", "line 3, column 2: it is not valid YAML: expected <block end>, but found "),
+        ("a: @hunter2", "line 1, column 4: it is not valid YAML: found character '@' that cannot start any token"),
         ("a: 1\n\thunter2: 2", "line 2, column 1: it is not valid YAML"),
         ('a: "hunter2', "line 1, column 12: it is not valid YAML: found unexpected end of stream"),
         ('a: "\\qhunter2"', "line 1, column 6: it is not valid YAML"),

@@ -169,7 +169,10 @@ async def test_a_value_over_8_mib_is_refused_by_its_rows_number(caller: Caller, 
 async def test_a_keyring_that_may_not_be_made_is_not_found(tmp_path: Path) -> None:
     async with running(tmp_path, {"keyrings": {"default": {}, "sales-*": {}}}) as it:
         refused = await refusal(it.caller.encrypt(values(b"v"), keyring="hr"))
-        text = "no keyring 'hr', and the configuration's keyrings let none of this name be made on first use"
+        text = (
+            "no keyring 'hr', and the configuration's keyrings let none of this name be made on first use: "
+            "run 'sidekey keyrings create hr', or name it under keyrings"
+        )
         assert refused == Refusal(grpc.StatusCode.NOT_FOUND, "UNKNOWN_KEYRING", text)
         assert len(await it.caller.sealed(b"v", keyring="sales-emea")) == 1
         # To decrypt, the name is a condition on the rows and not a place to look them up in.
