@@ -36,6 +36,7 @@ async def list_keys(
     """Write the data keys that fit; returns the exit code, 1 where a row is damaged. Raises as ``Inventory.keys``."""
     now = datetime.now(UTC)
     damaged, first = 0, ""
+    cut_after: Position | None = None
     table, array = Table(KEY_COLUMNS), JsonArray()
     left = most = _NO_LIMIT if limit is None else limit
     while True:
@@ -49,13 +50,15 @@ async def list_keys(
         else:
             table.add([damaged_row(key) if isinstance(key, DamagedRow) else key_row(key, now) for key in keys])
         if not left and (len(keys) < len(page.keys) or page.next is not None):
-            hint("there may be more: --after {}/{}".format(*_place(keys[-1])))
+            cut_after = _place(keys[-1])
             break
         if page.next is None:
             break
         after = page.next
     if as_json:
         array.end()
+    if cut_after is not None:
+        hint("there may be more: --after {}/{}".format(*cut_after))
     if left == most:
         hint("no data key fits" if states or unused_since or after else f"there are no data keys yet; {_HOW_MADE}")
     if damaged:
