@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 from sidecar.names import KEYRING_NAME, KEYRING_NAME_RULE
 
 EPILOG = "exit codes: 0 done, 1 failed, 2 wrong usage or configuration"
+TARGET_RULE = "must be unix:///absolute/path or host:port"
 STATES = ("enabled", "disabled", "destroyed")
 
 _SPAN = re.compile(r"([0-9]{1,6})([dhm])")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 _PLACE = re.compile(rf"({KEYRING_NAME.pattern})/([0-9]{{1,18}})")
+_TARGET = re.compile(r"(unix|unix-abstract|dns|ipv4|ipv6|xds):\S+|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _KEY_ID = re.compile(r"[0-9a-f]{14}")
 _MOST_ROWS = 1_000_000_000
 MOST_DAYS = 36_500
@@ -82,6 +84,13 @@ def path(text: str) -> str:
     """A path: an empty one is a variable that was not set in somebody's script, and stands for no default."""
     if not text:
         raise argparse.ArgumentTypeError("must not be empty")
+    return text
+
+
+def target(text: str) -> str:
+    """Where a sidecar is, as gRPC takes it: ``unix:///path``, ``host:port``, or with a scheme of gRPC's."""
+    if _TARGET.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(TARGET_RULE)
     return text
 
 

@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 
+from sidecar.cli.arguments import target
 from sidecar.cli.flags import configured
 
 
@@ -44,10 +45,28 @@ def healthcheck(arguments: argparse.Namespace) -> int:
     """Say nothing and return 0 where the sidecar is healthy; else one line and 1."""
     from sidecar.cli.health import problem
 
-    # A probe runs every few seconds: the configuration is loaded only where it is needed.
-    target = arguments.target or os.environ.get("SIDEKEY_TARGET") or str(configured(arguments).server.listen[0])
-    trouble = problem(target, arguments.service, arguments.timeout)
+    trouble = problem(_target(arguments), arguments.service, arguments.timeout)
     if trouble is None:
         return 0
     sys.stderr.write(f"sidekey: {trouble}\n")
     return 1
+
+
+def _target(arguments: argparse.Namespace) -> str:
+    """The sidecar to ask: of the most explicit source. Raises ``ConfigError``."""
+    if arguments.target:
+        return str(arguments.target)
+    # Who names a configuration asks for the sidecar that it configures, whatever the environment says for clients.
+    if not (arguments.config or arguments.data_dir) and (of_environment := os.environ.get("SIDEKEY_TARGET")):
+        return _checked(of_environment)
+    # A probe runs every few seconds: the configuration is loaded only where it is needed.
+    return str(configured(arguments).server.listen[0])
+
+
+def _checked(of_environment: str) -> str:
+    try:
+        return target(of_environment)
+    except argparse.ArgumentTypeError as error:
+        from sidecar.config import ConfigError
+
+        raise ConfigError([f"SIDEKEY_TARGET: it {error}"]) from None

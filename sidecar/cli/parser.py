@@ -7,7 +7,7 @@ import argparse
 
 import sidecar
 from sidecar.cli import commands
-from sidecar.cli.arguments import EPILOG, add_command, seconds
+from sidecar.cli.arguments import EPILOG, add_command, seconds, target
 from sidecar.cli.key_parser import add_key_commands
 
 _DESCRIPTION = "Sidekey: an encryption sidecar. Encrypts and decrypts whole columns, with the KMS off the hot path."
@@ -39,7 +39,11 @@ def _serving(command: argparse.ArgumentParser) -> None:
 
 def _health(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--target", metavar="ADDR", help="the sidecar (default: $SIDEKEY_TARGET, else the first configured address)"
+        "--target",
+        metavar="ADDR",
+        type=target,
+        help="the sidecar, unix:///path or host:port (default: with neither --config nor --data-dir $SIDEKEY_TARGET; "
+        "else the first configured address)",
     )
     command.add_argument(
         "--timeout", metavar="SECONDS", type=seconds, default=2.0, help="how long to wait for the answer (default: 2)"

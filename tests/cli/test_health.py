@@ -62,6 +62,30 @@ def test_the_target_is_the_environments_else_the_configured_address(
     assert cli.main(["healthcheck"]) == 0
 
 
+def test_a_configuration_that_is_named_wins_over_the_environment(
+    running: Sidecar, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SIDEKEY_TARGET", "unix:///nowhere.sock")
+    assert cli.main(["healthcheck", "--data-dir", str(tmp_path)]) == 0
+    yaml = tmp_path / "sidekey.yaml"
+    yaml.write_text(f"server: {{listen: {running.tcp}}}")
+    assert cli.main(["healthcheck", "--config", str(yaml)]) == 0
+    assert cli.main(["healthcheck", "--config", str(yaml), "--target", "unix:///nowhere.sock"]) == 1
+
+
+@pytest.mark.parametrize("target", ["foo", "127.0.0.1", "/run/sidekey.sock", "http://127.0.0.1:1", "a:b:1", ""])
+def test_a_target_that_is_no_address_is_wrong_usage(
+    target: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["healthcheck", "--target", target]) == 2
+    assert "argument --target: must be unix:///absolute/path or host:port" in capsys.readouterr().err
+    if target:
+        monkeypatch.setenv("SIDEKEY_TARGET", target)
+        assert cli.main(["healthcheck"]) == 2
+        text = "sidekey: configuration: SIDEKEY_TARGET: it must be unix:///absolute/path or host:port\n"
+        assert capsys.readouterr().err == text
+
+
 def test_a_sidecar_that_cannot_encrypt_is_unhealthy_and_still_alive(
     running: Sidecar, capsys: pytest.CaptureFixture[str]
 ) -> None:
