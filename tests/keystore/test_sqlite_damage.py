@@ -76,7 +76,7 @@ async def test_a_row_that_does_not_parse_is_a_corrupt_key(
         known = None if column == "key_id" else stored.key_id
         assert (row.key_id, row.keyring, row.generation) == (known, "default", 1)
         damage = row.damage
-    assert str(value) not in damage or value == ""
+    assert str(value) not in damage.replace(stored.key_id, "") or value == ""
 
 
 @pytest.mark.parametrize(
