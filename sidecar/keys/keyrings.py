@@ -263,7 +263,15 @@ class Keyrings:
         return Fetched(found, wait if wait > 0 else _RETRY_ROLLOVER_SECONDS * (1 + self._jitter() / 2))
 
     async def _find_live(self, keyring: str) -> Fetched[tuple[str, ...]]:
-        return Fetched(await live_key_ids(self._keystore, keyring))
+        key_ids = await live_key_ids(self._keystore, keyring)
+        known = self._primaries.glance(keyring)
+        if known is not None and known.record.key_id not in key_ids:
+            # Disabled since it was looked up, or made since the listing: no value may be encrypted here that the tokens
+            # of a query which comes after it do not find.
+            self._primaries.forget(keyring)
+            self._keys.forget(known.record.key_id)
+            key_ids = await live_key_ids(self._keystore, keyring)
+        return Fetched(key_ids)
 
     def _add(self, data_key: DataKey, since: float) -> None:
         self._keys.put(data_key.key_id, data_key, since=since)

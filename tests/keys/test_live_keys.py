@@ -147,3 +147,16 @@ async def test_a_fetch_that_began_before_a_change_does_not_outlive_it() -> None:
     await fetches_done()
     assert world.keyrings.cached_keys == 0
     assert await world.keyrings.for_decryption([key_id], None) == {key_id: RowFailure.KEY_DISABLED}
+
+
+async def test_what_encrypts_here_is_among_the_live_data_keys_or_encrypts_no_more() -> None:
+    """Another sidecar rotated, and disabled the data key that this one still has for its primary."""
+    world = await World().opened()
+    old = await world.keyrings.primary("default")
+    assert await world.data_keys.make("default", 2)
+    world.change(1, state=KeyState.DISABLED)
+    assert (await world.keyrings.primary("default")).key_id == old.key_id
+    live_ids = [key.key_id for key in await world.keyrings.live("default")]
+    assert live_ids == [world.row(2).key_id]
+    assert (await world.keyrings.primary("default")).key_id in live_ids
+    assert await world.keyrings.for_decryption([old.key_id], None) == {old.key_id: RowFailure.KEY_DISABLED}
