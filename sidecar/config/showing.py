@@ -30,7 +30,9 @@ def _plugin_warnings(config: Config) -> list[str]:
     warnings = []
     for name, plugin in config.plugins.items():
         if not (plugin.is_kms or plugin.former_kms):
-            warnings.append(f"{dotted(('plugins', name))}: it is not used, for it has no 'isKms: true' (nor 'formerKms: true')")
+            warnings.append(
+                f"{dotted(('plugins', name))}: it is not used, for it has no 'isKms: true' (nor 'formerKms: true')"
+            )
         elif has_static_credentials(plugin.settings):
             path = dotted(("plugins", name, "extraKmsConfig", "credentials"))
             warnings.append(f"{path}: static credentials are discouraged; use an IAM role")
