@@ -1,6 +1,6 @@
 """Shows which schema the keystore has, and upgrades it."""
 
-from sidecar.cli.naming import naming_keystore
+from sidecar.cli.naming import LEFT_TO_SERVE, naming_keystore
 from sidecar.cli.output import hint, say, write_json
 from sidecar.config import Config
 from sidecar.config.problems import redact_url
@@ -30,7 +30,7 @@ async def status(config: Config, *, as_json: bool) -> int:
         schema = "" if found is None else f"{_schema(found)}; "
         say(f"keystore {shown['url']}: {schema}{'ready' if problem is None else 'not ready'}")
         if problem is not None:
-            hint(problem + ("; or leave it to 'sidekey serve', which does it by itself" if itself else ""))
+            hint(problem + (LEFT_TO_SERVE if itself else ""))
     return 0 if problem is None else 1
 
 

@@ -7,7 +7,11 @@ from typing import Final
 from sidecar.config import Config
 from sidecar.config.problems import redact_url
 from sidecar.errors import KeystoreUnavailableError, SidekeyError, StartupError
+from sidecar.keystore.factory import upgrades_itself
+from sidecar.keystore.port import NO_SCHEMA
 
+LEFT_TO_SERVE: Final = "; or leave it to 'sidekey serve', which does it by itself"
+"""Of a keystore that has no schema, or an older one, and is one sidecar's own."""
 _OF_OPENING: Final[tuple[type[SidekeyError], ...]] = (KeystoreUnavailableError, StartupError)
 
 
@@ -20,4 +24,7 @@ def naming_keystore(config: Config, errors: tuple[type[SidekeyError], ...] = _OF
     try:
         yield
     except errors as error:
-        raise type(error)(f"keystore {redact_url(config.keystore.url)}: {error}") from None
+        text = f"keystore {redact_url(config.keystore.url)}: {error}"
+        if str(error) == NO_SCHEMA and upgrades_itself(config.keystore.url):
+            text += LEFT_TO_SERVE
+        raise type(error)(text) from None

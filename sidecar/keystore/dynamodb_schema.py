@@ -8,6 +8,7 @@ from sidecar.errors import KeystoreUnavailableError, StartupError
 from sidecar.keystore.dynamodb_client import DynamoDbClient
 from sidecar.keystore.dynamodb_errors import RejectedError, Rejection
 from sidecar.keystore.dynamodb_items import SCHEMA, Item
+from sidecar.keystore.port import NO_SCHEMA
 
 SCHEMA_VERSION: Final = 1
 """Of the items in the table. It is the first, so none is older."""
@@ -36,7 +37,7 @@ async def check(client: DynamoDbClient) -> None:
     """Raise ``StartupError`` unless the table holds a schema of this version."""
     stored = await version(client)
     if stored == 0:
-        raise StartupError("the DynamoDB table is missing or holds no keystore yet: run sidekey keystore upgrade")
+        raise StartupError(NO_SCHEMA)
     if stored > SCHEMA_VERSION:
         raise StartupError(
             f"the keystore has schema version {stored}, and this sidecar knows versions up to {SCHEMA_VERSION}; "

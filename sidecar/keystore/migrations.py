@@ -26,9 +26,8 @@ from sqlalchemy import (
 from sqlalchemy.schema import CreateColumn
 
 from sidecar.errors import StartupError
+from sidecar.keystore.port import NO_SCHEMA
 from sidecar.keystore.schema import METADATA, SCHEMA_VERSION, VERSION, UtcDateTime, name_column
-
-NO_SCHEMA: Final = "the keystore has no schema yet: run 'sidekey keystore upgrade', which makes it"
 
 
 def stored_version(connection: Connection) -> int:

@@ -8,9 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from sidecar.errors import SidekeyError
+
+NO_SCHEMA: Final = "the keystore has no schema yet: run 'sidekey keystore upgrade', which makes it"
+"""What every implementation says where there is nothing of a keystore."""
 
 
 class KeyState(StrEnum):
@@ -118,9 +121,9 @@ class Keystore(Protocol):
     async def open(self, *, upgrade: bool = False) -> None:
         """Connect and check the schema; with ``upgrade`` create it or bring it up to date first.
 
-        Raises ``StartupError`` where there is no schema, or an older one (each without ``upgrade``; the text names
-        ``sidekey keystore upgrade``), where it is newer than this version, or where the place cannot be used. Without
-        ``upgrade`` nothing is created, no file either.
+        Raises ``StartupError`` where there is no schema (``NO_SCHEMA``), or an older one (each without ``upgrade``; the
+        text names ``sidekey keystore upgrade``), where it is newer than this version, or where the place cannot be
+        used. Without ``upgrade`` nothing is created, no file either.
         """
         ...
 

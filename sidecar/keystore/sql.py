@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sidecar.errors import CorruptKeyError, KeystoreUnavailableError, SidekeyError, StartupError
 from sidecar.keystore import migrations, queries, rows
-from sidecar.keystore.port import DamagedRow, DataKeyRecord, KeyringRecord, KeyState, Usage, WrappedCopy
+from sidecar.keystore.port import NO_SCHEMA, DamagedRow, DataKeyRecord, KeyringRecord, KeyState, Usage, WrappedCopy
 from sidecar.keystore.schema import DATA_KEYS, KEYRINGS, SCHEMA_VERSION
 from sidecar.keystore.transactions import Transactions
 
@@ -65,7 +65,7 @@ class SqlKeystore:
         """As the port. An upgrade is one transaction, and safe when many sidecars do it at once."""
         transactions = await self._connect(create=upgrade)
         if transactions is None:
-            raise StartupError(migrations.NO_SCHEMA)
+            raise StartupError(NO_SCHEMA)
         try:
             version = await self._version(transactions)
             if upgrade and version < SCHEMA_VERSION:

@@ -187,6 +187,14 @@ def test_a_keystore_is_made_by_upgrading_and_its_status_says_so(command: Command
     assert modes == {"data": 0o700, "keystore.db": 0o600}
 
 
+def test_a_keystore_that_was_never_made_is_named_and_is_left_to_serve_where_that_makes_it(command: Command) -> None:
+    url = f"sqlite:///{command.data_dir}/keystore.db"
+    assert command.refused("keys") == (
+        f"sidekey: keystore {url}: the keystore has no schema yet: run 'sidekey keystore upgrade', which makes it; "
+        "or leave it to 'sidekey serve', which does it by itself\n"
+    )
+
+
 def test_a_keystore_of_a_newer_version_is_left_alone(ready: Command) -> None:
     with sqlite3.connect(ready.data_dir / "keystore.db") as database:
         database.execute("UPDATE schema_version SET version = 99")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from sidecar.errors import CorruptKeyError, KeystoreUnavailableError, SidekeyError, StartupError
 from sidecar.keystore import rows
 from sidecar.keystore.port import (
+    NO_SCHEMA,
     DamagedRow,
     DataKeyRecord,
     KeyringRecord,
@@ -63,7 +64,7 @@ class MemoryKeystore:
         """As the port."""
         self.database.upgraded |= upgrade
         if not self.database.upgraded:
-            raise StartupError("the keystore has no schema yet: run sidekey keystore upgrade")
+            raise StartupError(NO_SCHEMA)
         self._open = True
 
     async def get(self, key_id: str) -> DataKeyRecord | None:
