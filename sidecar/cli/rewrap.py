@@ -70,7 +70,7 @@ async def rewrap(config: Config, keyring: str | None, *, dry_run: bool, as_json:
                     hint(f"stopped after {totals.seen:,} data keys; the same command again goes on")
                 raise
     report.end(totals)
-    if totals.failed:
+    if totals.failed and not dry_run:
         hint(f"{totals.failed:,} data keys are as they were; once the cause is mended, the same command again goes on")
     return 1 if totals.failed else 0
 
@@ -78,10 +78,12 @@ async def rewrap(config: Config, keyring: str | None, *, dry_run: bool, as_json:
 class _TextReport:
     def __init__(self, *, dry_run: bool) -> None:
         self._would = "would be " if dry_run else ""
+        self._not = "could not be" if dry_run else "was not"
 
     def failed(self, page: RewrapPage) -> None:
-        for key_id, keyring, reason in page.failures:
-            hint(f"data key {key_id or 'of unreadable id'} of keyring {printable(keyring)} was not rewrapped: {reason}")
+        for failure in page.failures:
+            name = f"data key {failure.key_id or 'of unreadable id'} of keyring {printable(failure.keyring)}"
+            hint(f"{name} {self._not} rewrapped: {failure.problem} ({failure.reason})")
 
     def end(self, totals: Totals) -> None:
         say(f"{self._would}rewrapped: {totals.rewrapped:,}; unchanged: {totals.unchanged:,}; failed: {totals.failed:,}")
@@ -95,8 +97,8 @@ class _JsonReport:
         self._before = '{"failures": [\n'
 
     def failed(self, page: RewrapPage) -> None:
-        for key_id, keyring, reason in page.failures:
-            failure = {"keyId": key_id, "keyring": keyring, "reason": reason}
+        for key_id, keyring, reason, problem in page.failures:
+            failure = {"keyId": key_id, "keyring": keyring, "reason": reason, "problem": problem}
             sys.stdout.write(f"{self._before}  {json.dumps(failure)}")
             self._before = ",\n"
 

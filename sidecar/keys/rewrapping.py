@@ -7,6 +7,7 @@ only by copies that were proved to unwrap.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -17,10 +18,19 @@ from sidecar.keystore.port import DamagedRow, DataKeyRecord, KeyState, Keystore,
 
 _MOST_LOST_RACES = 5
 
-Failure = tuple[str, str, str]
-"""Key id (empty where it cannot be read), keyring, and the reason of an error of ``sidecar.errors``."""
-
 log = structlog.get_logger(__name__)
+
+
+class Failure(NamedTuple):
+    """A data key that could not be rewrapped."""
+
+    key_id: str
+    """Empty where it cannot be read."""
+    keyring: str
+    reason: str
+    """Of an error of ``sidecar.errors``."""
+    problem: str
+    """That error's text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +91,13 @@ class Rewrapping:
         )
 
     def _out_of_reach(self, records: Sequence[DataKeyRecord]) -> list[Failure]:
-        return [
-            (record.key_id, record.keyring, KmsDeniedError.reason)
-            for record in records
-            if not self._wrapping_keys.may_unwrap(record)
-        ]
+        failures: list[Failure] = []
+        for record in records:
+            try:
+                self._wrapping_keys.must_reach(record)
+            except KmsDeniedError as error:
+                failures.append(Failure(record.key_id, record.keyring, error.reason, str(error)))
+        return failures
 
     async def _rewrapped(self, records: Sequence[DataKeyRecord], current: set[str]) -> list[Failure]:
         """Rewrap them; returns those that could not be."""
@@ -99,7 +111,7 @@ class Rewrapping:
                 except KeystoreUnavailableError:
                     raise
                 except SidekeyError as error:
-                    failures.append((record.key_id, record.keyring, error.reason))
+                    failures.append(Failure(record.key_id, record.keyring, error.reason, str(error)))
                     log.warning(
                         "data_key_not_rewrapped", key_id=record.key_id, keyring=record.keyring, reason=error.reason
                     )
@@ -150,7 +162,7 @@ def _damaged(row: DamagedRow) -> Failure:
         reason=CorruptKeyError.reason,
         damage=row.damage,
     )
-    return row.key_id or "", row.keyring, CorruptKeyError.reason
+    return Failure(row.key_id or "", row.keyring, CorruptKeyError.reason, row.damage)
 
 
 def _wants_rewrap(record: DataKeyRecord, current: set[str]) -> bool:

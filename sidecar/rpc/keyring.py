@@ -140,8 +140,8 @@ class KeyringService(pb_grpc.KeyringServiceServicer):
             rewrapped=page.rewrapped,
             unchanged=page.unchanged,
             failures=[
-                pb.RewrapFailure(key_id=key_id, keyring=keyring, reason=reason)
-                for key_id, keyring, reason in page.failures
+                pb.RewrapFailure(key_id=failure.key_id, keyring=failure.keyring, reason=failure.reason)
+                for failure in page.failures
             ],
         )
         if page.next is not None:

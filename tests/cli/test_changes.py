@@ -152,12 +152,16 @@ def test_data_keys_that_cannot_be_rewrapped_are_listed_and_stay_as_they_are(read
     key_id = before[1][0]
     code, out, err = ready("rewrap")
     assert (code, out) == (1, "rewrapped: 0; unchanged: 1; failed: 1\n")
-    assert f"sidekey: data key {key_id} of keyring b was not rewrapped: " in err
+    assert (
+        f"sidekey: data key {key_id} of keyring b was not rewrapped: data key {key_id} is wrapped under local:" in err
+    )
+    assert "formerKms" in err
+    assert "(KMS_ACCESS_DENIED)" in err
     assert "the same command again goes on" in err
     code, out, _ = ready("rewrap", "--json")
     answer = json.loads(out)
     assert (code, answer["failed"], len(answer["failures"])) == (1, 1, 1)
-    assert answer["failures"][0].keys() == {"keyId", "keyring", "reason"}
+    assert answer["failures"][0].keys() == {"keyId", "keyring", "reason", "problem"}
     assert database.execute("SELECT key_id, kek_id, wrapped_key FROM data_keys ORDER BY keyring").fetchall() == before
     database.close()
 
