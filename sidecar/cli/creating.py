@@ -30,22 +30,30 @@ async def create_keyring(
     changes = [] if before is None else _changes(before, settings)
     shown = keyring_json(keyring, datetime.now(UTC))
     if as_json:
-        write_json({**shown, "changes": {each.key: each.as_json() for each in changes}, "dryRun": dry_run})
+        write_json(
+            {
+                **shown,
+                "changes": {each.key: {"from": each.before, "to": each.after} for each in changes},
+                "dryRun": dry_run,
+            }
+        )
         return 0
     for each in changes:
-        say(f"keyring {name}: {each.setting}: {each.before} -> {each.after}")
+        say(f"keyring {name}: {each.in_words()}")
     say(f"keyring {name}: {_end(keyring, dry_run=dry_run, changed=bool(changes))}{_terms(shown['settings'])}")
     return 0
 
 
 class _Change(NamedTuple):
+    """A stored setting's two values as JSON has them; None: as the configuration of each sidecar says."""
+
     key: str
     setting: str
-    before: str
-    after: str
+    before: Any
+    after: Any
 
-    def as_json(self) -> dict[str, str]:
-        return {"from": self.before, "to": self.after}
+    def in_words(self) -> str:
+        return f"{self.setting}: {_worded(self.before)} -> {_worded(self.after)}"
 
 
 def _laid_over(stored: KeyringSettings, named: KeyringSettings) -> KeyringSettings:
@@ -71,33 +79,21 @@ async def _tried(parts: Opened, name: str, settings: KeyringSettings, *, replace
 
 def _changes(before: KeyringSettings, after: KeyringSettings) -> list[_Change]:
     compared = (
-        _Change("rollOverDays", "rollover", _days(before.roll_over_days), _days(after.roll_over_days)),
-        _Change("defaultMode", "default mode", _mode(before.default_mode), _mode(after.default_mode)),
-        _Change(
-            "allowDeterministic",
-            "deterministic mode",
-            _allowed(before.allow_deterministic),
-            _allowed(after.allow_deterministic),
-        ),
+        _Change("rollOverDays", "rollover", _days(before), _days(after)),
+        _Change("defaultMode", "default mode", before.default_mode, after.default_mode),
+        _Change("allowDeterministic", "deterministic mode", before.allow_deterministic, after.allow_deterministic),
     )
     return [each for each in compared if each.before != each.after]
 
 
-_AS_CONFIGURED = "as configured"
+def _days(settings: KeyringSettings) -> float | str | None:
+    return "never" if settings.roll_over_days == math.inf else settings.roll_over_days
 
 
-def _days(days: float | None) -> str:
-    if days is None:
-        return _AS_CONFIGURED
-    return "never" if days == math.inf else f"{days!r} days".replace(".0 ", " ")
-
-
-def _mode(mode: str | None) -> str:
-    return mode or _AS_CONFIGURED
-
-
-def _allowed(allowed: bool | None) -> str:
-    return _AS_CONFIGURED if allowed is None else "allowed" if allowed else "refused"
+def _worded(value: Any) -> str:
+    if isinstance(value, bool | None):
+        return {True: "allowed", False: "refused", None: "as configured"}[value]
+    return f"{value:g} days" if isinstance(value, int | float) else str(value)
 
 
 def _end(keyring: DescribedKeyring, *, dry_run: bool, changed: bool) -> str:

@@ -29,7 +29,7 @@ def test_a_keyring_is_created_once_and_with_its_first_data_key(ready: Command) -
     assert "is there with other settings" in ready.refused("keyrings", "create", "pay")
     answer = ready.json("keyrings", "create", "pay", "--roll-over-days", "never", "--replace")
     assert answer["settings"] == {"rollOverDays": "never", "defaultMode": "randomized", "allowDeterministic": False}
-    assert answer["changes"] == {"rollOverDays": {"from": "30 days", "to": "never"}}
+    assert answer["changes"] == {"rollOverDays": {"from": 30, "to": "never"}}
     assert answer["primary"]["generation"] == 1
     assert len(ready.json("keys")) == 1
     assert [each["settings"] for each in ready.json("keyrings")] == [answer["settings"]]
