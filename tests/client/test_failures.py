@@ -92,7 +92,9 @@ def test_a_long_outage_says_where_how_long_and_what_to_check(
 ) -> None:
     reference.unavailable_first = 10**6
     began = time.monotonic()
-    with pytest.raises(sidekey.UnavailableError, match=r"the KMS cannot be reached.*check that it reaches its KMS") as raised:
+    with pytest.raises(
+        sidekey.UnavailableError, match=r"the KMS cannot be reached.*check that it reaches its KMS"
+    ) as raised:
         connect(address, timeout=0.5).encrypt([b"a"])
     error = raised.value
     assert 0.4 < time.monotonic() - began < 2
