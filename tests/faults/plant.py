@@ -65,7 +65,8 @@ class Plant:
             *(*command, "--json", "--data-dir", str(self.directory / "rewrap")),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=self.environment | environment,
+            # Commands log nothing below errors of their own accord.
+            env=self.environment | environment | {"SIDEKEY_LOG_LEVEL": "warning"},
         )
         try:
             out, err = await process.communicate()
