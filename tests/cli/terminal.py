@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,17 @@ from types import TracebackType
 from tests.cli.keystores import Command
 
 _PATIENCE_SECONDS = 30.0
+
+
+def _at_a_terminal() -> None:
+    hear_interrupts()
+    # Only the terminal that a session leader opens is the one whose ^C reaches it.
+    os.close(os.open(os.ttyname(0), os.O_RDWR))
+
+
+def hear_interrupts() -> None:
+    """For a new process: whoever runs these tests in the background may have had SIGINT ignored, which is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class OnTerminal:
@@ -24,8 +36,7 @@ class OnTerminal:
             stdout=follower,
             stderr=follower,
             start_new_session=True,
-            # Only the terminal that a session leader opens is the one whose ^C reaches it.
-            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+            preexec_fn=_at_a_terminal,
         )
         os.close(follower)
         self._shown = ""

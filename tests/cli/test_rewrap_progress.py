@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.cli.keystores import Command, fill
-from tests.cli.terminal import OnTerminal
+from tests.cli.terminal import OnTerminal, hear_interrupts
 from tests.keystore.records import record
 
 
@@ -44,6 +44,7 @@ def test_an_interrupt_ends_a_rewrap_at_once_and_says_how_to_go_on(command: Comma
                 "AWS_ACCESS_KEY_ID": "none",
                 "AWS_SECRET_ACCESS_KEY": "none",
             },
+            preexec_fn=hear_interrupts,
         )
         try:
             # It asks the KMS, which takes the call and never answers.

