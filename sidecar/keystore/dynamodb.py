@@ -36,9 +36,8 @@ from sidecar.keystore.dynamodb_errors import RejectedError
 from sidecar.keystore.dynamodb_reads import DynamoDbReads
 from sidecar.keystore.dynamodb_usage import DynamoDbUsage
 from sidecar.keystore.port import DamagedRow, DataKeyRecord, KeyringRecord, KeyState, Usage, WrappedCopy
-from sidecar.keystore.rows import check_time, check_usage, copies_to_row, to_row
+from sidecar.keystore.rows import check_ids, check_page, check_time, check_usage, copies_to_row, to_row
 
-_MAX_IDS: Final = 4096
 _TRIES: Final = 6
 _FREE_STEPS: Final = ((KeyState.DISABLED, KeyState.ENABLED), (KeyState.DISABLED, KeyState.DESTROYED))
 
@@ -97,9 +96,7 @@ class DynamoDbKeystore:
 
     async def get_many(self, key_ids: Iterable[str]) -> Mapping[str, DataKeyRecord]:
         """The data keys of these ids, at most 4,096; unknown ids are left out."""
-        asked = set(key_ids)
-        if len(asked) > _MAX_IDS:
-            raise ValueError(f"at most {_MAX_IDS} data keys are read at once")
+        asked = check_ids(key_ids)
         async with self._client.within_time():
             return await self._reads.get_many(asked)
 
@@ -163,7 +160,7 @@ class DynamoDbKeystore:
         self, keyring: str | None = None, *, after: tuple[str, int] | None = None, limit: int = 1000
     ) -> Sequence[DataKeyRecord | DamagedRow]:
         """A page of data keys in the order (keyring, generation), beginning after the given pair."""
-        _check_page(limit)
+        check_page(limit)
         async with self._client.within_time():
             if keyring is None:
                 return await self._reads.list_all(after, limit)
@@ -189,7 +186,7 @@ class DynamoDbKeystore:
 
     async def list_keyrings(self, *, after: str = "", limit: int = 1000) -> Sequence[str]:
         """A page of the names of all keyrings that have data keys or were created by call, in the order of bytes."""
-        _check_page(limit)
+        check_page(limit)
         async with self._client.within_time():
             return await self._reads.names(after, limit)
 
@@ -220,8 +217,3 @@ class DynamoDbKeystore:
 
     async def _refused_update(self, update: Mapping[str, Any]) -> RejectedError | None:
         return await self._client.refused("update_item", TableName=self._client.table, **update)
-
-
-def _check_page(limit: int) -> None:
-    if limit < 1:
-        raise ValueError("a page holds at least one row")

@@ -7,10 +7,7 @@ import structlog
 
 from sidecar.errors import CorruptKeyError, SidekeyError
 from sidecar.keystore.forwarding import ForwardingKeystore
-from sidecar.keystore.port import DataKeyRecord, Keystore
-
-_MOST_A_CALL = 4096
-"""As many as the port takes."""
+from sidecar.keystore.port import MOST_IDS, DataKeyRecord, Keystore
 
 log = structlog.get_logger(__name__)
 
@@ -48,8 +45,8 @@ class GatheringKeystore(ForwardingKeystore):
     def _read_wanted(self) -> None:
         wanted, self._wanted = self._wanted, {}
         key_ids = list(wanted)
-        for start in range(0, len(key_ids), _MOST_A_CALL):
-            part = {key_id: wanted[key_id] for key_id in key_ids[start : start + _MOST_A_CALL]}
+        for start in range(0, len(key_ids), MOST_IDS):
+            part = {key_id: wanted[key_id] for key_id in key_ids[start : start + MOST_IDS]}
             read = asyncio.create_task(self._answer(part), name="sidekey-read")
             self._reads.add(read)
             read.add_done_callback(self._reads.discard)

@@ -15,6 +15,9 @@ from sidecar.errors import SidekeyError
 NO_SCHEMA: Final = "the keystore has no schema yet: run 'sidekey keystore upgrade', which makes it"
 """What every implementation says where there is nothing of a keystore."""
 
+MOST_IDS: Final = 4096
+"""How many data keys may be asked for at once."""
+
 
 class KeyState(StrEnum):
     """The state of a data key. Which enabled key is the primary is not stored: it is the newest enabled generation."""

@@ -1,13 +1,14 @@
 """Rows to records and back, strictly: what does not parse is a corrupt key and never half a record."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from sidecar.errors import CorruptKeyError
 from sidecar.keystore import copies as further
 from sidecar.keystore.port import (
+    MOST_IDS,
     DamagedRow,
     DataKeyRecord,
     KeyringRecord,
@@ -153,6 +154,14 @@ def check_time(at: datetime) -> None:
     """Raise ``ValueError`` for a naive point in time."""
     if not _is_time(at):
         raise ValueError("a point in time needs a time zone")
+
+
+def check_ids(key_ids: Iterable[str]) -> set[str]:
+    """The ids, each once; raises ``ValueError`` where they are more than the port takes."""
+    wanted = set(key_ids)
+    if len(wanted) > MOST_IDS:
+        raise ValueError(f"at most {MOST_IDS} data keys are read at once")
+    return wanted
 
 
 def check_page(limit: int) -> int:

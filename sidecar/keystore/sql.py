@@ -19,7 +19,6 @@ from sidecar.keystore.port import NO_SCHEMA, DamagedRow, DataKeyRecord, KeyringR
 from sidecar.keystore.schema import DATA_KEYS, KEYRINGS, SCHEMA_VERSION
 from sidecar.keystore.transactions import Transactions
 
-_MOST_IDS: Final = 4096
 _IDS_A_QUERY: Final = 1024
 
 
@@ -96,10 +95,7 @@ class SqlKeystore:
 
     async def get_many(self, key_ids: Iterable[str]) -> Mapping[str, DataKeyRecord]:
         """As the port; raises ``ValueError`` for more than 4,096 ids."""
-        wanted = set(key_ids)
-        if len(wanted) > _MOST_IDS:
-            raise ValueError(f"at most {_MOST_IDS} data keys are read at once")
-        known = sorted(key_id for key_id in wanted if rows.is_key_id(key_id))
+        known = sorted(key_id for key_id in rows.check_ids(key_ids) if rows.is_key_id(key_id))
         chunks = [known[start : start + _IDS_A_QUERY] for start in range(0, len(known), _IDS_A_QUERY)]
         records = [rows.from_row(row) for row in await self._rows(*(queries.by_ids(chunk) for chunk in chunks))]
         return {record.key_id: record for record in records}

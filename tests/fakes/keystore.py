@@ -17,8 +17,6 @@ from sidecar.keystore.port import (
     WrappedCopy,
 )
 
-_MOST_IDS = 4096
-
 
 @dataclass
 class MemoryDatabase:
@@ -75,9 +73,7 @@ class MemoryKeystore:
 
     async def get_many(self, key_ids: Iterable[str]) -> Mapping[str, DataKeyRecord]:
         """As the port."""
-        wanted = set(key_ids)
-        if len(wanted) > _MOST_IDS:
-            raise ValueError(f"at most {_MOST_IDS} data keys are read at once")
+        wanted = rows.check_ids(key_ids)
         await self._called("get_many")
         return {key_id: self._parsed(self.rows[key_id]) for key_id in wanted if key_id in self.rows}
 
