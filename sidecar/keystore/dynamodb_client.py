@@ -1,11 +1,10 @@
 """Calls to one table of DynamoDB: bounded in time, tried again where that is safe; foreign exceptions stop here.
 
-The one file of the keystore that knows the vendor's library; it is imported when the keystore opens. Decides nothing
-about data keys.
+The one file of the keystore that knows the vendor's exceptions; the library is imported when the keystore opens.
+Decides nothing about data keys.
 """
 
 import asyncio
-import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
+from sidecar import aws
 from sidecar.errors import KeystoreUnavailableError, StartupError
 from sidecar.keystore import dynamodb_errors
 from sidecar.keystore.dynamodb_errors import RejectedError, Rejection
@@ -21,7 +21,6 @@ from sidecar.keystore.dynamodb_settings import DynamoDbSettings
 
 _A = TypeVar("_A")
 _T = TypeVar("_T")
-_POOL: Final = 32
 _WIDTH: Final = 16
 """How many calls one call of the port makes at once."""
 _BATCH: Final = 100
@@ -48,7 +47,6 @@ class DynamoDbClient:
 
     async def open(self) -> None:
         """Find credentials and make the client; calls no DynamoDB. Raises ``StartupError``."""
-        _silence_vendor_logs()
         try:
             method = await self._connect()
         except Exception as error:  # noqa: BLE001 - the vendor's library raises what it likes; the name alone is ours to show
@@ -62,23 +60,19 @@ class DynamoDbClient:
 
     async def _connect(self) -> str | None:
         """Make the client; returns which method found the credentials (None: no method found any)."""
-        from aiobotocore.config import AioConfig  # type: ignore[import-untyped]
-        from aiobotocore.session import get_session  # type: ignore[import-untyped]
-
-        session = get_session()
-        credentials = await session.get_credentials()
-        config = AioConfig(
-            connect_timeout=min(1.0, self._timeout_seconds),
+        connected = await aws.connect(
+            self._resources,
+            "dynamodb",
+            self._region,
+            connect_timeout_seconds=min(1.0, self._timeout_seconds),
             # Short enough that what got no answer is sent once more before the caller's time is up.
-            read_timeout=min(2.0, self._timeout_seconds / 2),
-            max_pool_connections=_POOL,
-            retries={"mode": "standard", "total_max_attempts": _SENT},
+            read_timeout_seconds=min(2.0, self._timeout_seconds / 2),
+            max_attempts=_SENT,
         )
-        context = session.create_client("dynamodb", region_name=self._region, config=config)
-        self._client = await self._resources.enter_async_context(context)
-        if not str(self._client.meta.endpoint_url).startswith("https:"):
+        self._client = connected.client
+        if not connected.uses_tls:
             log.warning("dynamodb_endpoint_without_tls", advice="wrapped data keys cross the network: tests only")
-        return None if credentials is None else str(credentials.method)
+        return connected.credentials_method
 
     async def close(self) -> None:
         """Close the client and its connections; every later call finds the keystore unavailable."""
@@ -196,24 +190,6 @@ class DynamoDbClient:
         return [result for result in results if not isinstance(result, BaseException)]
 
 
-def _silence_vendor_logs() -> None:
-    """At DEBUG the vendor's library logs requests and responses, wrapped keys and signatures in them: never let it."""
-    for name in ("botocore", "aiobotocore"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-# By name, since not every version of the vendor's library has them all.
-_NO_CREDENTIALS = frozenset(
-    {
-        "NoCredentialsError",
-        "PartialCredentialsError",
-        "UnauthorizedSSOTokenError",
-        "TokenRetrievalError",
-        "LoginRefreshRequired",
-    }
-)
-
-
 def _of_dynamodb(answer: Any) -> Any:
     """The answer, if DynamoDB gave it: another's that says 200, a gateway's page, would read as "done" or "no item"."""
     if "RequestId" not in answer["ResponseMetadata"]:
@@ -230,7 +206,7 @@ def _sorted(error: Exception) -> RejectedError | KeystoreUnavailableError:
         if isinstance(answer, KeystoreUnavailableError):
             log.warning("keystore_call_failed", error=str(answer))
         return answer
-    if type(error).__name__ in _NO_CREDENTIALS:
+    if aws.lacks_credentials(error):
         return _unavailable("access to the keystore is denied: there are no usable AWS credentials", error)
     return _unavailable(_UNREACHABLE, error)
 

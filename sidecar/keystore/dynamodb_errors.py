@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final
 
+from sidecar import aws
 from sidecar.errors import KeystoreUnavailableError
 
 
@@ -43,25 +44,6 @@ _REJECTIONS: Final = {
     "ValidationException": Rejection.UNSUITABLE,
 }
 _PASSING_REASONS: Final = frozenset({"ProvisionedThroughputExceeded", "ThrottlingError", "TransactionConflict"})
-_DENIED: Final = frozenset(
-    {
-        "AccessDenied",
-        "AccessDeniedException",
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "IncompleteSignature",
-        "IncompleteSignatureException",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "MissingAuthenticationToken",
-        "MissingAuthenticationTokenException",
-        "NotAuthorized",
-        "OptInRequired",
-        "RequestExpired",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    }
-)
 _KEY_OF_TABLE: Final = frozenset(
     {
         "InaccessibleEncryptionCredentialsException",
@@ -90,7 +72,7 @@ def sort(response: Mapping[str, Any]) -> RejectedError | KeystoreUnavailableErro
     rejection = _of_transaction(response) if code == "TransactionCanceledException" else _REJECTIONS.get(code)
     if rejection is not None:
         return RejectedError(rejection, repeated=repeated)
-    if code in _DENIED:
+    if code in aws.DENIED:
         return KeystoreUnavailableError(f"DynamoDB says that access to the keystore's table is denied ({code})")
     if code in _KEY_OF_TABLE:
         return KeystoreUnavailableError(

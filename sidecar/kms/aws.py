@@ -1,10 +1,10 @@
 """AWS KMS: wraps data keys by ``kms:Encrypt`` and unwraps them by ``kms:Decrypt``, and calls nothing else.
 
-The one file that knows the vendor's library; it is imported when the provider opens, so that a sidecar without AWS
-never pays for it. Vendor responses and exception texts stop here: they are neither logged nor chained.
+The one file of the KMS that knows the vendor's exceptions; the library is imported when the provider opens, so that a
+sidecar without AWS never pays for it. Vendor responses and exception texts stop here: they are neither logged nor
+chained.
 """
 
-import logging
 import re
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import structlog
 
+from sidecar import aws
 from sidecar.errors import (
     CorruptKeyError,
     KmsDeniedError,
@@ -25,7 +26,6 @@ from sidecar.kms.port import DATA_KEY_BYTES
 NAME: Final = "awsKms"
 _MAX_WRAPPED_BYTES: Final = 6144
 """What ``kms:Decrypt`` takes at most."""
-_POOL: Final = 32
 _NO_ARN: Final = re.compile(r"(mrk-)?[0-9a-f-]{32,36}|alias/.+")
 """A key id, or an alias."""
 
@@ -75,7 +75,6 @@ class AwsKms:
 
     async def open(self) -> None:
         """Find credentials and make the client; calls no KMS. Raises ``StartupError``."""
-        _silence_vendor_logs()
         try:
             method = await self._connect()
         except Exception as error:  # noqa: BLE001 - the vendor's library raises what it likes; the name alone is ours to show
@@ -91,24 +90,21 @@ class AwsKms:
 
     async def _connect(self) -> str | None:
         """Make the client; returns which method found the credentials (None: no method found any)."""
-        from aiobotocore.config import AioConfig  # type: ignore[import-untyped]
-        from aiobotocore.session import get_session  # type: ignore[import-untyped]
-
-        session = get_session()
-        if given := self._settings.credentials:
-            session.set_credentials(given.access_key_id, given.secret_access_key, given.session_token)
-        credentials = await session.get_credentials()
-        config = AioConfig(
-            connect_timeout=self._connect_timeout_seconds,
-            read_timeout=self._read_timeout_seconds,
-            max_pool_connections=_POOL,
-            retries={"mode": "standard", "total_max_attempts": self._max_attempts},
+        given = self._settings.credentials
+        credentials = None if given is None else (given.access_key_id, given.secret_access_key, given.session_token)
+        connected = await aws.connect(
+            self._resources,
+            "kms",
+            self._settings.region,
+            credentials=credentials,
+            connect_timeout_seconds=self._connect_timeout_seconds,
+            read_timeout_seconds=self._read_timeout_seconds,
+            max_attempts=self._max_attempts,
         )
-        context = session.create_client("kms", region_name=self._settings.region, config=config)
-        self._client = await self._resources.enter_async_context(context)
-        if not str(self._client.meta.endpoint_url).startswith("https:"):
+        self._client = connected.client
+        if not connected.uses_tls:
             log.warning("aws_kms_endpoint_without_tls", advice="data keys cross the network in the clear: tests only")
-        return None if credentials is None else str(credentials.method)
+        return connected.credentials_method
 
     async def wrap(self, data_key: bytes | bytearray, encryption_context: Mapping[str, str]) -> bytes:
         """Wrap a data key of 32 bytes; raises the port's errors."""
@@ -163,24 +159,6 @@ class AwsKms:
             self._kek_id = arn
 
 
-def _silence_vendor_logs() -> None:
-    """At DEBUG the vendor's library logs requests and responses, plaintext data keys in them: never let it."""
-    for name in ("botocore", "aiobotocore"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
-# By name, since not every version of the vendor's library has them all.
-_NO_CREDENTIALS = frozenset(
-    {
-        "NoCredentialsError",
-        "PartialCredentialsError",
-        "UnauthorizedSSOTokenError",
-        "TokenRetrievalError",
-        "LoginRefreshRequired",
-    }
-)
-
-
 def _sorted(error: Exception, operation: aws_errors.Operation) -> SidekeyError:
     from botocore import exceptions as vendor
 
@@ -188,7 +166,7 @@ def _sorted(error: Exception, operation: aws_errors.Operation) -> SidekeyError:
         response: Any = error.response
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return aws_errors.sort(response.get("Error", {}).get("Code"), status, operation)
-    if type(error).__name__ in _NO_CREDENTIALS:
+    if aws.lacks_credentials(error):
         return KmsDeniedError(f"there are no usable AWS credentials ({type(error).__name__})")
     # Timeouts, refused and reset connections, name resolution, answers that do not parse, credentials that an
     # endpoint fails to hand out: none of them says that the key or the access to it is gone.

@@ -6,6 +6,7 @@ changes nothing for good and is tried again.
 
 from typing import Final, Literal
 
+from sidecar import aws
 from sidecar.errors import (
     CorruptKeyError,
     KmsDeniedError,
@@ -17,28 +18,7 @@ from sidecar.errors import (
 
 Operation = Literal["wrap", "unwrap"]
 
-_DENIED: Final = frozenset(
-    {
-        "AccessDenied",
-        "AccessDeniedException",
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "IncompleteSignature",
-        "IncompleteSignatureException",
-        "InvalidClientTokenId",
-        "InvalidGrantTokenException",
-        "InvalidIdentityToken",
-        "InvalidSignatureException",
-        "KMSInvalidSignatureException",
-        "MissingAuthenticationToken",
-        "MissingAuthenticationTokenException",
-        "NotAuthorized",
-        "OptInRequired",
-        "RequestExpired",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    }
-)
+_DENIED: Final = aws.DENIED | {"InvalidGrantTokenException", "InvalidIdentityToken", "KMSInvalidSignatureException"}
 _DISABLED: Final = frozenset(
     {"DisabledException", "InvalidArnException", "KMSInvalidStateException", "NotFoundException"}
 )
