@@ -65,8 +65,25 @@ class Encryption:
         )
 
 
+class _OfCiphertexts:
+    """What operations on ciphertexts have in common."""
+
+    __slots__ = ()
+    on_error: OnError
+
+    @property
+    def max_value_bytes(self) -> int:
+        """The longest row that may be sent."""
+        return _plan.MAX_VALUE_BYTES + _plan.RANDOMIZED_OVERHEAD
+
+    @property
+    def nulls_bad_rows(self) -> bool:
+        """Whether rows that fail come back NULL."""
+        return self.on_error == "null"
+
+
 @dataclass(frozen=True, slots=True)
-class Decryption:
+class Decryption(_OfCiphertexts):
     """What a decrypt says."""
 
     associated_data: bytes
@@ -82,16 +99,6 @@ class Decryption:
         """The question is the longer side of a decrypt; nothing is added to it."""
         return 0
 
-    @property
-    def max_value_bytes(self) -> int:
-        """The longest row that may be sent."""
-        return _plan.MAX_VALUE_BYTES + _plan.RANDOMIZED_OVERHEAD
-
-    @property
-    def nulls_bad_rows(self) -> bool:
-        """Whether rows that fail come back NULL."""
-        return self.on_error == "null"
-
     def request(self, batch: Batch) -> pb.DecryptRequest:
         """Always asks for a report: only then are row numbers there to be put in the caller's terms."""
         return pb.DecryptRequest(
@@ -103,7 +110,7 @@ class Decryption:
 
 
 @dataclass(frozen=True, slots=True)
-class Reencryption:
+class Reencryption(_OfCiphertexts):
     """What a reencrypt says; ``to_associated_data`` None: as it was; ``to_mode`` None: each row keeps its own."""
 
     associated_data: bytes
@@ -125,16 +132,6 @@ class Reencryption:
     def overhead(self) -> int:
         """How many bytes longer than its question a row of the answer is, at most."""
         return _plan.RANDOMIZED_OVERHEAD - _plan.DETERMINISTIC_OVERHEAD if self.to_mode == "randomized" else 0
-
-    @property
-    def max_value_bytes(self) -> int:
-        """The longest row that may be sent."""
-        return _plan.MAX_VALUE_BYTES + _plan.RANDOMIZED_OVERHEAD
-
-    @property
-    def nulls_bad_rows(self) -> bool:
-        """Whether rows that fail come back NULL."""
-        return self.on_error == "null"
 
     def request(self, batch: Batch) -> pb.ReencryptRequest:
         """As ``Decryption.request``."""
