@@ -5,8 +5,8 @@ from typing import Final
 from sidekey.v1 import encryption_pb2 as pb
 
 from sidecar.crypto.format import MAX_ASSOCIATED_DATA_BYTES, Suite
-from sidecar.errors import InvalidRequestError, UnknownModeError, ValueTooLargeError
-from sidecar.names import KEYRING_NAME, KEYRING_NAME_RULE
+from sidecar.errors import UnknownModeError, ValueTooLargeError
+from sidecar.keys.inventory import check_name
 
 DEFAULT_KEYRING: Final = "default"
 
@@ -27,8 +27,7 @@ def suite_of(mode: int) -> Suite | None:
 
 def keyring_name(name: str) -> str:
     """The name, if it is one. Raises InvalidRequestError."""
-    if KEYRING_NAME.fullmatch(name) is None:
-        raise InvalidRequestError(f"the keyring's name must be {KEYRING_NAME_RULE}")
+    check_name(name)
     return name
 
 
